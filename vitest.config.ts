@@ -1,0 +1,26 @@
+import { fileURLToPath } from 'node:url';
+import { doctest } from 'vite-plugin-doctest';
+import { defineConfig } from 'vitest/config';
+
+const source = (path: string): string => fileURLToPath(new URL(`./src/${path}`, import.meta.url));
+
+export default defineConfig({
+  plugins: [doctest()],
+  resolve: {
+    // The same mapping as `paths` in tsconfig.json: tests import what users import.
+    alias: [
+      { find: /^umwelt$/, replacement: source('index.ts') },
+      { find: /^umwelt\/ndarray$/, replacement: source('ndarray.ts') },
+      { find: /^umwelt\/([a-z]+)$/, replacement: source('$1/index.ts') },
+    ],
+  },
+  test: {
+    include: ['test/**/*.test.ts'],
+    // Docstring examples fenced as ```ts @import.meta.vitest run as tests.
+    includeSource: ['src/**/*.ts'],
+    setupFiles: ['test/setup.ts'],
+    // A native session that aborts must take down one worker process, not the whole run.
+    pool: 'forks',
+    testTimeout: 20_000,
+  },
+});
