@@ -1,0 +1,319 @@
+/**
+ * What a model folder's `manifest.json` states: everything about a network that ONNX cannot say.
+ *
+ * The schema checks each field alone; what must hold between fields, and between the manifest and the
+ * graph, is checked by whoever loads that kind of model.
+ */
+
+import * as v from 'valibot';
+import { ModelContractError } from './errors.js';
+
+/** The bounds of a continuous action, or the number of choices of a discrete one. */
+export type ActionSpace =
+  | {
+      /** Continuous. */
+      type: 'box';
+      /** Smallest value of each action dimension, `[A]`. */
+      low: number[];
+      /** Largest value of each action dimension, `[A]`. */
+      high: number[];
+    }
+  | {
+      /** One of `n` choices. */
+      type: 'discrete';
+      /** Number of choices; actions are fed one-hot, so `actionSize` is `n`. */
+      n: number;
+    };
+
+/** An affine normaliser: `clamp((x - mean) / std, -clip, clip)`, per dimension. */
+export interface NormalizerManifest {
+  /** Centre of each dimension. */
+  mean: number[];
+  /** Positive standard deviations. */
+  std: number[];
+  /** Bound on the normalised magnitude; none by default. */
+  clip?: number;
+}
+
+/** Recorded values of a tensor, row-major. */
+export interface GoldenTensor {
+  /** Length of each axis. */
+  shape: number[];
+  /** The elements; those of a float32 tensor in any decimals that round to them. */
+  data: number[];
+}
+
+/** Inputs fed by the exporter and the outputs its own framework computed. */
+export interface Golden {
+  /** By input name. */
+  inputs: Record<string, GoldenTensor>;
+  /** By output name; need not name all outputs. */
+  outputs: Record<string, GoldenTensor>;
+}
+
+/** Fields of every manifest. */
+export interface ManifestBase {
+  /** Version of this format. */
+  format: 1;
+  /** What to call the model. */
+  name?: string;
+  /** What the model is of, in a sentence or two. */
+  description?: string;
+  /** Licence of the weights, as an SPDX identifier. */
+  license?: string;
+  /** Anything else worth keeping with the model; not read by the library. */
+  meta?: Record<string, unknown>;
+}
+
+/** One graph without further meaning, for `Network.load`. */
+export interface NetworkManifest extends ManifestBase {
+  /** Tells the kinds apart. */
+  kind: 'network';
+  /** The ONNX file, relative to the folder. */
+  file: string;
+  /** Recorded on the graph by its exporter; checked at load. */
+  golden?: Golden;
+}
+
+/** A policy network, for `NetworkPolicy.load`. */
+export interface PolicyManifest extends ManifestBase {
+  /** Tells the kinds apart. */
+  kind: 'policy';
+  /** The ONNX file, relative to the folder. */
+  file: string;
+  /** Name of the input, float32 `[B, obsSize]`. */
+  input: string;
+  /** Width of an observation. */
+  obsSize: number;
+  /** Width of an action. */
+  actionSize: number;
+  /** The actions the environment takes. */
+  action: ActionSpace;
+  /** What the outputs parametrise, with their tensor names. */
+  head:
+    | {
+        /** A Gaussian squashed by tanh and rescaled to the bounds of `action`. */
+        type: 'tanh-gaussian';
+        /** Output `[B, actionSize]`: mean before tanh. */
+        mean: string;
+        /** Output `[B, actionSize]`: log standard deviation, raw. */
+        logStd: string;
+        /** Lower limit the library clamps `logStd` to. */
+        logStdMin: number;
+        /** Upper limit the library clamps `logStd` to. */
+        logStdMax: number;
+      }
+    | {
+        /** The action as it is. */
+        type: 'deterministic';
+        /** Output `[B, actionSize]`: the action itself, in the units of `action`. */
+        action: string;
+      };
+  /** Normaliser of the input. */
+  obsNormalizer?: NormalizerManifest;
+  /** Recorded on the graph itself, after the normaliser; checked at load. */
+  golden?: Golden;
+}
+
+/** How an ensemble's members lie in its graph or graphs. */
+export type MemberForm = 'shared' | 'stacked' | 'separate';
+
+/** A dynamics ensemble, for `EnsembleDynamics.load`. */
+export interface EnsembleManifest extends ManifestBase {
+  /** Tells the kinds apart. */
+  kind: 'ensemble';
+  /** The ONNX file, or one file a member. */
+  file: string | string[];
+  /**
+   * `shared`: one input `[B, in]`, outputs `[E, B, D]`; `stacked`: one input `[E, b, in]`, outputs
+   * `[E, b, D]`; `separate`: an input `[b, in]` and outputs `[b, D]` for each member.
+   */
+  members: MemberForm;
+  /** Input name; `E` names for `separate` in one file. `in` is `obsSize + actionSize`. */
+  inputs: string | string[];
+  /** Output names, of the same form as `inputs`. */
+  outputs: {
+    /** Means. */
+    mean: string | string[];
+    /** Log-variances; absent exactly when the field `logVar` is null. */
+    logVar?: string | string[];
+  };
+  /** Width of an observation. */
+  obsSize: number;
+  /** Width of an action. */
+  actionSize: number;
+  /** The actions the environment takes. */
+  action: ActionSpace;
+  /** Number of members, `E`. */
+  ensembleSize: number;
+  /** Members to sample from, by number. */
+  elites: number[];
+  /** Which of the `D` outputs is the reward; null when the model predicts none. */
+  rewardIndex: number | null;
+  /** Form of the log-variance output; null for a deterministic model. */
+  logVar:
+    | {
+        /** As the last layer gives it: the library soft-clamps it. */
+        form: 'raw';
+        /** Lower bound of each output, `[D]`. */
+        min: number[];
+        /** Upper bound of each output, `[D]`. */
+        max: number[];
+      }
+    | {
+        /** Clamped within the graph. */
+        form: 'clamped';
+      }
+    | null;
+  /** Whether observation outputs are changes, to be added to the observation. */
+  predictsDelta: boolean;
+  /** Observation dimensions predicted as they are although `predictsDelta`. */
+  noDelta?: number[];
+  /** Normaliser of the input, over `concat(obs, action)`. */
+  inputNormalizer?: NormalizerManifest;
+  /** Names of the observation dimensions, for tables and pictures. */
+  obsNames?: string[];
+  /** Names of the action dimensions. */
+  actionNames?: string[];
+  /** Duration of one step, in seconds. */
+  stepSeconds?: number;
+  /** Recorded on the graph itself, after the input normaliser; one for each file. */
+  golden?: Golden | Golden[];
+}
+
+/** Any manifest, told apart by `kind`. */
+export type Manifest = NetworkManifest | PolicyManifest | EnsembleManifest;
+
+const real = v.pipe(v.number(), v.finite());
+const reals = v.pipe(v.array(real), v.minLength(1));
+const index = v.pipe(v.number(), v.integer(), v.minValue(0));
+const count = v.pipe(v.number(), v.integer(), v.minValue(1));
+const name = v.pipe(v.string(), v.nonEmpty());
+const names = v.union([name, v.pipe(v.array(name), v.minLength(1))]);
+
+const action = v.variant('type', [
+  v.strictObject({ type: v.literal('box'), low: reals, high: reals }),
+  v.strictObject({ type: v.literal('discrete'), n: count }),
+]);
+
+const normalizer = v.strictObject({
+  mean: reals,
+  std: v.pipe(v.array(v.pipe(real, v.gtValue(0))), v.minLength(1)),
+  clip: v.optional(v.pipe(real, v.gtValue(0))),
+});
+
+const goldenTensor = v.strictObject({ shape: v.array(index), data: v.array(real) });
+const golden = v.strictObject({
+  inputs: v.record(name, goldenTensor),
+  outputs: v.record(name, goldenTensor),
+});
+
+const base = {
+  $schema: v.optional(v.string()),
+  format: v.literal(1),
+  name: v.optional(v.string()),
+  description: v.optional(v.string()),
+  license: v.optional(v.string()),
+  meta: v.optional(v.record(v.string(), v.unknown())),
+};
+
+const network = v.strictObject({
+  ...base,
+  kind: v.literal('network'),
+  file: name,
+  golden: v.optional(golden),
+});
+
+const policy = v.strictObject({
+  ...base,
+  kind: v.literal('policy'),
+  file: name,
+  input: name,
+  obsSize: count,
+  actionSize: count,
+  action,
+  head: v.variant('type', [
+    v.strictObject({
+      type: v.literal('tanh-gaussian'),
+      mean: name,
+      logStd: name,
+      logStdMin: real,
+      logStdMax: real,
+    }),
+    v.strictObject({ type: v.literal('deterministic'), action: name }),
+  ]),
+  obsNormalizer: v.optional(normalizer),
+  golden: v.optional(golden),
+});
+
+const ensemble = v.strictObject({
+  ...base,
+  kind: v.literal('ensemble'),
+  file: names,
+  members: v.picklist(['shared', 'stacked', 'separate']),
+  inputs: names,
+  outputs: v.strictObject({ mean: names, logVar: v.optional(names) }),
+  obsSize: count,
+  actionSize: count,
+  action,
+  ensembleSize: count,
+  elites: v.pipe(v.array(index), v.minLength(1)),
+  rewardIndex: v.nullable(index),
+  logVar: v.nullable(
+    v.variant('form', [
+      v.strictObject({ form: v.literal('raw'), min: reals, max: reals }),
+      v.strictObject({ form: v.literal('clamped') }),
+    ]),
+  ),
+  predictsDelta: v.boolean(),
+  noDelta: v.optional(v.array(index)),
+  inputNormalizer: v.optional(normalizer),
+  obsNames: v.optional(v.array(v.string())),
+  actionNames: v.optional(v.array(v.string())),
+  stepSeconds: v.optional(v.pipe(real, v.gtValue(0))),
+  golden: v.optional(v.union([golden, v.array(golden)])),
+});
+
+/** The schema of every manifest; `umwelt/manifest.schema.json` is made from it. */
+export const manifestSchema: v.GenericSchema<unknown, Manifest> = v.variant('kind', [
+  network,
+  policy,
+  ensemble,
+]);
+
+/**
+ * Validates a manifest.
+ *
+ * @param value - the parsed JSON, or an object given in code
+ * @throws {@link ModelContractError} naming each field that is missing, unknown or of the wrong kind
+ */
+export function parseManifest(value: unknown): Manifest {
+  const result = v.safeParse(manifestSchema, value);
+  if (result.success) return result.output;
+  const problems = result.issues.slice(0, 8).map((issue) => {
+    const path = v.getDotPath(issue);
+    return `${path === null ? '' : `${path}: `}${issue.message}`;
+  });
+  throw new ModelContractError(`manifest: ${problems.join('; ')}`);
+}
+
+/**
+ * Validates a manifest of one kind.
+ *
+ * @throws {@link ModelContractError} as {@link parseManifest} does, and for another kind
+ */
+export function parseManifestOf<Kind extends Manifest['kind']>(
+  kind: Kind,
+  value: unknown,
+): Extract<Manifest, { kind: Kind }> {
+  if (value === undefined) {
+    throw new ModelContractError(
+      `manifest: a model of kind '${kind}' needs one; put manifest.json in its folder or pass it in code`,
+    );
+  }
+  const manifest = parseManifest(value);
+  if (manifest.kind !== kind) {
+    throw new ModelContractError(`manifest: kind must be '${kind}' here, got '${manifest.kind}'`);
+  }
+  return manifest as Extract<Manifest, { kind: Kind }>;
+}

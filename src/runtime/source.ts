@@ -1,0 +1,192 @@
+import { ModelLoadError, reasonOf } from './errors.js';
+
+/**
+ * Where a model comes from: a path or URL of a folder with `manifest.json`, or of one `.onnx` file;
+ * the bytes of an ONNX file; or a manifest with its files as bytes, keyed by their names.
+ */
+export type ModelSource =
+  | string
+  | URL
+  | Uint8Array
+  | {
+      /** The manifest, as an object. */
+      readonly manifest: unknown;
+      /** Every file the manifest and its graphs name. */
+      readonly files: Readonly<Record<string, Uint8Array>>;
+    };
+
+/** A model's folder, wherever it lies. */
+export interface ModelFolder {
+  /** What to call it in messages. */
+  readonly where: string;
+  /** The ONNX file, where the source names one itself. */
+  readonly file?: string;
+  /** The manifest as it was given or parsed, not yet validated. */
+  readonly manifest?: unknown;
+  /** The bytes of a file inside the folder; refuses any name that leads out of it. */
+  read(name: string): Promise<Uint8Array>;
+}
+
+/** What the caller may add to a source that lacks it. */
+export interface SourceOptions {
+  /** A manifest given in code; wins over the folder's `manifest.json`. */
+  manifest?: unknown;
+  /** Files that belong to a model given as bytes, such as its external data, keyed by name. */
+  files?: Readonly<Record<string, Uint8Array>>;
+}
+
+const MANIFEST = 'manifest.json';
+const BYTES = 'model.onnx';
+
+/**
+ * Opens a model's folder and reads its manifest, where it has one.
+ *
+ * @throws {@link ModelLoadError} when the manifest cannot be read or is not JSON
+ * @throws TypeError when the source is none of its kinds
+ */
+export async function openFolder(
+  source: ModelSource,
+  options: SourceOptions = {},
+): Promise<ModelFolder> {
+  const { files = {} } = options;
+  if (source instanceof Uint8Array) {
+    const folder = folderOfBytes('the model bytes', { ...files, [BYTES]: source });
+    return { ...folder, file: BYTES, manifest: options.manifest };
+  }
+  if (typeof source === 'object' && source !== null && 'files' in source) {
+    const folder = folderOfBytes('the given files', { ...source.files, ...files });
+    return { ...folder, manifest: options.manifest ?? source.manifest };
+  }
+  if (typeof source !== 'string' && !(source instanceof URL)) {
+    throw new TypeError(
+      'load: source must be a path, a URL, a Uint8Array or { manifest, files }, ' +
+        `got ${source === null ? 'null' : typeof source}`,
+    );
+  }
+  const [place, file] = splitFile(source);
+  const folder =
+    place instanceof URL && place.protocol !== 'file:' ? webFolder(place) : nodeFolder(place);
+  if (file !== undefined) return { ...folder, file, manifest: options.manifest };
+  if (options.manifest !== undefined) return { ...folder, manifest: options.manifest };
+  return { ...folder, manifest: await readManifest(folder) };
+}
+
+async function readManifest(folder: ModelFolder): Promise<unknown> {
+  const text = new TextDecoder().decode(await folder.read(MANIFEST));
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new ModelLoadError(
+      `load: ${MANIFEST} in ${folder.where} is not JSON: ${reasonOf(error)}`,
+    );
+  }
+}
+
+function folderOfBytes(where: string, files: Readonly<Record<string, Uint8Array>>): ModelFolder {
+  return {
+    where,
+    read: async (name) => {
+      checkName(name, where);
+      if (!Object.hasOwn(files, name)) {
+        throw new ModelLoadError(
+          `load: ${where} must include '${name}', got ${Object.keys(files).join(', ')}; ` +
+            'pass its bytes under that name in files',
+        );
+      }
+      return files[name];
+    },
+  };
+}
+
+/** The folder, and the `.onnx` file within it where the source names one. */
+function splitFile(source: string | URL): [place: string | URL, file?: string] {
+  const url = asUrl(source);
+  const path = url === undefined ? String(source) : url.pathname;
+  const isFile = path.endsWith('.onnx');
+  if (url !== undefined) {
+    if (!isFile) return [new URL(path.endsWith('/') ? url : `${url.href}/`)];
+    return [new URL('.', url), decodeURIComponent(path.slice(path.lastIndexOf('/') + 1))];
+  }
+  if (!isFile) return [path];
+  const cut = Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1;
+  return [path.slice(0, cut) || '.', path.slice(cut)];
+}
+
+/** A string is a URL when it says so; elsewhere than in Node every string is one. */
+function asUrl(source: string | URL): URL | undefined {
+  if (source instanceof URL) return source;
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(source)) return new URL(source);
+  if (nodeModule('node:fs') !== undefined) return undefined;
+  return new URL(source, globalThis.location?.href);
+}
+
+function webFolder(base: URL): ModelFolder {
+  return {
+    where: base.href,
+    read: async (name) => {
+      checkName(name, base.href);
+      const url = new URL(name.split('/').map(encodeURIComponent).join('/'), base);
+      let response: Response;
+      try {
+        response = await fetch(url);
+      } catch (error) {
+        throw new ModelLoadError(`load: cannot fetch ${url.href}: ${reasonOf(error)}`);
+      }
+      if (!response.ok) {
+        throw new ModelLoadError(`load: cannot fetch ${url.href}: HTTP ${response.status}`);
+      }
+      return new Uint8Array(await response.arrayBuffer());
+    },
+  };
+}
+
+function nodeFolder(place: string | URL): ModelFolder {
+  // Node's own modules are taken from the process, never imported, so that bundlers see none.
+  const fs = nodeModule('node:fs');
+  const path = nodeModule('node:path');
+  const url = nodeModule('node:url');
+  if (fs === undefined || path === undefined || url === undefined) {
+    throw new ModelLoadError(
+      `load: ${place} is a file, which only Node can read; serve it by HTTP`,
+    );
+  }
+  const folder = path.resolve(place instanceof URL ? url.fileURLToPath(place) : place);
+  return {
+    where: folder,
+    read: async (name) => {
+      checkName(name, folder);
+      try {
+        // A link inside the folder must not lead out of it either.
+        const root = await fs.promises.realpath(folder);
+        const file = await fs.promises.realpath(path.join(folder, name));
+        if (!file.startsWith(root.endsWith(path.sep) ? root : root + path.sep)) {
+          throw new Error('the link leads out of the folder');
+        }
+        const { buffer, byteOffset, byteLength } = await fs.promises.readFile(file);
+        return new Uint8Array(buffer, byteOffset, byteLength);
+      } catch (error) {
+        throw new ModelLoadError(`load: cannot read '${name}' in ${folder}: ${reasonOf(error)}`);
+      }
+    },
+  };
+}
+
+function checkName(name: string, where: string): void {
+  const parts = name.split('/');
+  if (parts.some((part) => part === '' || part === '.' || part === '..') || /[\\:\0]/.test(name)) {
+    throw new ModelLoadError(
+      `load: a file of ${where} must be named by a relative path inside the folder, got '${name}'`,
+    );
+  }
+}
+
+interface NodeModules {
+  'node:fs': typeof import('node:fs');
+  'node:path': typeof import('node:path');
+  'node:url': typeof import('node:url');
+}
+
+function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
+  const { process } = globalThis as { process?: { getBuiltinModule?: (name: string) => unknown } };
+  return process?.getBuiltinModule?.(name) as NodeModules[Name] | undefined;
+}
