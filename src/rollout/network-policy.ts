@@ -1,0 +1,226 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+import { normalizeRow } from '../dynamics/normalizer.js';
+import { Scratch } from '../dynamics/scratch.js';
+import { expectMatrix, type NdView, nd, packed, zeros } from '../nd.js';
+import { ModelContractError } from '../runtime/errors.js';
+import { type PolicyManifest, parseManifestOf } from '../runtime/manifest.js';
+import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
+import type { Ort } from '../runtime/ort.js';
+import { paddedRows } from '../runtime/row-chunks.js';
+import { type ModelSource, openFolder } from '../runtime/source.js';
+import { modeTanhGaussian, sampleTanhGaussian } from '../sampling/tanh-gaussian.js';
+import type { PolicyContext, PolicyResult } from './policy.js';
+
+/** How to load and run a policy network. */
+export interface NetworkPolicyOptions extends NetworkOptions {
+  /** Take the squashed mean instead of a sample. Default false. */
+  deterministic?: boolean;
+  /** Rows of each network call are filled up to a multiple of this. Default 16; 1 for least latency. */
+  padRows?: number;
+  /** Most rows of one network call. Default 1024. */
+  chunkRows?: number;
+}
+
+/**
+ * A policy exported as an ONNX network that outputs the parameters of its actions; the library
+ * normalises, samples and rescales.
+ */
+export class NetworkPolicy implements AsyncDisposable {
+  /** Width of an observation, `S`. */
+  readonly obsSize: number;
+  /** Width of an action, `A`. */
+  readonly actionSize: number;
+  /** The validated manifest. */
+  readonly manifest: PolicyManifest;
+  readonly #network: Network;
+  readonly #deterministic: boolean;
+  readonly #padRows: number;
+  readonly #chunkRows: number;
+
+  private constructor(
+    manifest: PolicyManifest,
+    network: Network,
+    { deterministic = false, padRows = 16, chunkRows = 1024 }: NetworkPolicyOptions,
+  ) {
+    this.obsSize = manifest.obsSize;
+    this.actionSize = manifest.actionSize;
+    this.manifest = manifest;
+    this.#network = network;
+    this.#deterministic = deterministic;
+    this.#padRows = padRows;
+    this.#chunkRows = paddedRows(chunkRows, padRows);
+  }
+
+  /**
+   * Loads a policy with its manifest.
+   *
+   * @param ort - the ONNX Runtime module
+   * @param source - folder path, URL, or `{ manifest, files }`
+   * @throws {@link ModelLoadError} when a file is missing or damaged, or no device takes the graph
+   * @throws {@link ModelContractError} when the manifest is invalid or disagrees with the graph, or golden
+   *   vectors do not come out
+   */
+  static async load(
+    ort: Ort,
+    source: ModelSource,
+    options: NetworkPolicyOptions = {},
+  ): Promise<NetworkPolicy> {
+    const folder = await openFolder(source, options);
+    const manifest = parseManifestOf('policy', folder.manifest);
+    checkPolicyManifest(manifest);
+    const network = await Network.loadFile(ort, folder, manifest.file, manifest.golden, options);
+    try {
+      checkPolicyGraph(manifest, network);
+    } catch (error) {
+      await network.dispose();
+      throw error;
+    }
+    return new NetworkPolicy(manifest, network, options);
+  }
+
+  /** The device the network runs on. */
+  get device(): Device {
+    return this.#network.device;
+  }
+
+  /**
+   * Chooses actions: the `Policy` function of this network.
+   *
+   * @param obs - float32 `[B, S]`, in the environment's units
+   * @returns actions `[B, A]` within the action space and, for samples, their log-densities `[B]`
+   * @throws TypeError or {@link ShapeError} when `obs` is not that
+   */
+  async act(obs: NdView, context: PolicyContext): Promise<PolicyResult> {
+    expectMatrix('NetworkPolicy: obs', obs, null, this.obsSize);
+    const { head } = this.manifest;
+    const rows = obs.shape[0];
+    const scratch = context.scratch ?? new Scratch();
+    if (head.type === 'deterministic') {
+      const [action] = await this.#run(obs, [head.action], scratch);
+      return { action };
+    }
+    const [mean, logStd] = await this.#run(obs, [head.mean, head.logStd], scratch);
+    if (this.#deterministic) return { action: this.#rescale(modeTanhGaussian(mean)).action };
+    const values = logStd.data;
+    for (let i = 0; i < values.length; i++) {
+      values[i] = Math.min(Math.max(values[i], head.logStdMin), head.logStdMax);
+    }
+    const out = scratch.float32('noise', rows * this.actionSize);
+    const noise = context.noise.normal(this.actionSize, { out });
+    const { action, logProb } = sampleTanhGaussian(mean, logStd, noise);
+    const { logScale } = this.#rescale(action);
+    for (let row = 0; row < rows; row++) logProb[row] -= logScale;
+    return { action, logProb };
+  }
+
+  /** Frees the network; a second call does nothing more. */
+  dispose(): Promise<void> {
+    return this.#network.dispose();
+  }
+
+  /** `dispose()`, for `await using`. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  /** The named outputs for all rows, `[B, A]` each, in padded chunks. */
+  async #run(obs: NdView, names: readonly string[], scratch: Scratch): Promise<NdView[]> {
+    const { obsSize, actionSize } = this;
+    const rows = obs.shape[0];
+    const x = packed(obs);
+    const results = names.map(() => zeros([rows, actionSize]));
+    const padded = paddedRows(rows, this.#padRows);
+    const input = scratch.float32('input', padded * obsSize);
+    const { obsNormalizer } = this.manifest;
+    for (let row = 0; row < rows; row++) {
+      normalizeRow(x, row * obsSize, obsSize, obsNormalizer, 0, input, row * obsSize);
+    }
+    input.fill(0, rows * obsSize);
+    for (let first = 0; first < padded; first += this.#chunkRows) {
+      const count = Math.min(this.#chunkRows, padded - first);
+      const chunk = input.subarray(first * obsSize, (first + count) * obsSize);
+      const outputs = await this.#network.run({
+        [this.manifest.input]: nd(chunk, [count, obsSize]),
+      });
+      const kept = Math.min(count, rows - first) * actionSize;
+      names.forEach((name, i) => {
+        const values = packed(outputs[name] as NdView);
+        results[i].data.set(values.subarray(0, kept), first * actionSize);
+      });
+    }
+    return results;
+  }
+
+  /** From [-1, 1] to the bounds, in place; `logScale` is the log-volume of the change. */
+  #rescale(action: NdView): { action: NdView; logScale: number } {
+    const space = this.manifest.action;
+    if (space.type !== 'box') return { action, logScale: 0 };
+    const { low, high } = space;
+    const { data } = action;
+    let logScale = 0;
+    for (let i = 0; i < low.length; i++) {
+      const scale = (high[i] - low[i]) / 2;
+      const centre = (high[i] + low[i]) / 2;
+      logScale += Math.log(scale);
+      if (scale === 1 && centre === 0) continue;
+      for (let at = i; at < data.length; at += low.length) data[at] = centre + scale * data[at];
+    }
+    return { action, logScale };
+  }
+}
+
+function checkPolicyManifest({
+  action,
+  actionSize,
+  head,
+  obsSize,
+  obsNormalizer,
+}: PolicyManifest): void {
+  if (action.type === 'discrete') {
+    if (head.type === 'tanh-gaussian')
+      fail("action must be of type 'box' for a tanh-gaussian head");
+    if (action.n !== actionSize) fail(`action.n must be actionSize ${actionSize}, got ${action.n}`);
+  } else {
+    for (const bound of ['low', 'high'] as const) {
+      const { length } = action[bound];
+      if (length !== actionSize) {
+        fail(`action.${bound} must have actionSize = ${actionSize} entries, got ${length}`);
+      }
+    }
+    if (action.low.some((low, i) => !(low < action.high[i]))) fail('action.low must be below high');
+  }
+  for (const field of ['mean', 'std'] as const) {
+    const length = obsNormalizer?.[field].length ?? obsSize;
+    if (length !== obsSize) {
+      fail(`obsNormalizer.${field} must have obsSize = ${obsSize} entries, got ${length}`);
+    }
+  }
+}
+
+function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
+  const { head, input, obsSize } = manifest;
+  const [only, ...more] = network.inputs;
+  if (only?.name !== input || more.length > 0) {
+    const names = network.inputs.map(({ name }) => name).join(', ');
+    fail(`input must be the graph's one input, got '${input}' for ${names}`);
+  }
+  const [batch, width] = only.shape;
+  if (
+    only.shape.length !== 2 ||
+    typeof batch === 'number' ||
+    (typeof width === 'number' && width !== obsSize)
+  ) {
+    fail(`input '${input}' must have shape [batch, ${obsSize}] in the graph, got [${only.shape}]`);
+  }
+  const outputs = head.type === 'deterministic' ? [head.action] : [head.mean, head.logStd];
+  for (const name of outputs) {
+    if (!network.outputs.some((output) => output.name === name)) {
+      const names = network.outputs.map((output) => output.name).join(', ');
+      fail(`head must name outputs of the graph (${names}), got '${name}'`);
+    }
+  }
+}
+
+function fail(problem: string): never {
+  throw new ModelContractError(`policy manifest: ${problem}`);
+}

@@ -1,0 +1,51 @@
+import type { Awaitable } from '../dynamics/contract.js';
+import type { Scratch } from '../dynamics/scratch.js';
+import { gatherRows, isNd, isTypedArray, type NdView, nd, type TypedArray } from '../nd.js';
+import type { RowNoise } from '../sampling/row-noise.js';
+
+/**
+ * What a policy remembers of each row: arrays whose first axis is the rows, alone or nested in plain
+ * objects, so that a rollout can gather it when rows finish.
+ */
+export type PolicyState =
+  | NdView<TypedArray>
+  | TypedArray
+  | { readonly [name: string]: PolicyState }
+  | undefined;
+
+/** What a policy is told about the rows of one call. */
+export interface PolicyContext {
+  /** Time step of the rollout, from 0. */
+  readonly step: number;
+  /** Trajectory id of each row, `[B]`, in the order of the rows. */
+  readonly trajectory: Uint32Array;
+  /** Noise of these rows at this step, in the policy's own stream. */
+  readonly noise: RowNoise;
+  /** What the policy returned last, gathered with its rows; undefined at the start. */
+  readonly state?: PolicyState;
+  /** Memory of the rollout, for the policy to reuse from step to step. Default: new memory. */
+  readonly scratch?: Scratch;
+}
+
+/** A policy's answer. */
+export interface PolicyResult {
+  /** Float32 `[B, A]`. */
+  action: NdView;
+  /** What to remember for the next step. */
+  state?: PolicyState;
+  /** Log-density of the actions, `[B]`. */
+  logProb?: Float32Array;
+}
+
+/** Chooses actions for observations, float32 `[B, S]`; the answer is `[B, A]` or a {@link PolicyResult}. */
+export type Policy = (obs: NdView, context: PolicyContext) => Awaitable<NdView | PolicyResult>;
+
+/** Rows of whatever a policy remembers. */
+export function gatherPolicyState(state: PolicyState, rows: Int32Array): PolicyState {
+  if (state === undefined) return undefined;
+  if (isNd(state)) return gatherRows(state, rows);
+  if (isTypedArray(state)) return gatherRows(nd(state), rows).data;
+  return Object.fromEntries(
+    Object.entries(state).map(([name, part]) => [name, gatherPolicyState(part, rows)]),
+  );
+}

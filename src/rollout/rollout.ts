@@ -1,0 +1,417 @@
+import type { ModelContext, StepResult, WorldModel } from '../dynamics/contract.js';
+import { Scratch } from '../dynamics/scratch.js';
+import {
+  describe,
+  expectMatrix,
+  gatherRows,
+  isNd,
+  type NdView,
+  nd,
+  packed,
+  ShapeError,
+} from '../nd.js';
+import { type Key, key } from '../sampling/key.js';
+import { RowNoise } from '../sampling/row-noise.js';
+import { Stream } from '../sampling/stream.js';
+import { Carry } from './carry.js';
+import type { ImagineOptions } from './imagine-options.js';
+import { gatherPolicyState, type Policy, type PolicyResult, type PolicyState } from './policy.js';
+import type { RolloutStep } from './step.js';
+import { Trajectory } from './trajectory.js';
+import { writeStep } from './write-step.js';
+
+/** The rows a rollout is working on. */
+interface Rows<State> {
+  /** Undefined when there are no rows: a model is never asked about none. */
+  state: State | undefined;
+  /** Whether the rollout made the state and must release it. */
+  owned: boolean;
+  obs: NdView;
+  row: Int32Array;
+  trajectory: Uint32Array;
+  policyState: PolicyState;
+  /** 1 for rows that have not ended. */
+  live: Uint8Array;
+}
+
+/** Imagined trajectories in the making; read once, step by step or whole. */
+export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
+  readonly #model: WorldModel<State>;
+  readonly #policy: Policy;
+  readonly #options: ImagineOptions<State>;
+  readonly #key: Key;
+  readonly #start: NdView;
+  readonly #given: Carry<State> | undefined;
+  readonly #trajectory: Uint32Array;
+  readonly #firstStep: number;
+  #read = false;
+  #nonFinite = 0;
+  #carry: Carry<State> | undefined;
+
+  /** @internal */
+  constructor(
+    model: WorldModel<State>,
+    policy: Policy | { act: Policy },
+    options: ImagineOptions<State>,
+  ) {
+    const { start, horizon, penalty } = options;
+    this.#model = model;
+    this.#options = options;
+    this.#policy = policyOf(policy);
+    if (!Number.isInteger(horizon) || horizon < 0) {
+      throw new RangeError(`imagine: horizon must be a non-negative integer, got ${horizon}`);
+    }
+    if (penalty !== undefined && !Number.isFinite(penalty.coefficient)) {
+      throw new RangeError(
+        `imagine: penalty.coefficient must be a finite number, got ${penalty.coefficient}`,
+      );
+    }
+    const carry = start instanceof Carry ? start : undefined;
+    const seed = options.seed ?? carry?.key;
+    if (seed === undefined) {
+      throw new TypeError('imagine: seed must be given unless start is a carry, got none');
+    }
+    this.#given = carry;
+    this.#key = key(seed);
+    this.#firstStep = carry?.step ?? 0;
+    this.#start = expectMatrix('imagine: start', obsOf(start), null, model.obsSize);
+    const rows = this.#start.shape[0];
+    this.#trajectory =
+      options.trajectory ?? carry?.trajectory ?? Uint32Array.from({ length: rows }, (_, i) => i);
+    if (!(this.#trajectory instanceof Uint32Array)) {
+      throw new TypeError(
+        `imagine: trajectory must be a Uint32Array, got ${describe(this.#trajectory)}`,
+      );
+    }
+    if (this.#trajectory.length !== rows) {
+      throw new ShapeError(
+        `imagine: trajectory must have one id for each of the ${rows} rows, got ${this.#trajectory.length}`,
+      );
+    }
+  }
+
+  /** Number of rows, so far, that ended because a result was not finite. */
+  get nonFinite(): number {
+    return this.#nonFinite;
+  }
+
+  /**
+   * Where the rollout stopped, after its end or an abort, as the `start` of another.
+   *
+   * @throws Error while the rollout has not been read or is still being read
+   */
+  get carry(): Carry<State> {
+    if (this.#carry === undefined) {
+      throw new Error('Rollout: carry is there when the rollout has ended; read it first');
+    }
+    return this.#carry;
+  }
+
+  /**
+   * Iterates over the steps; the next step is computed when it is asked for.
+   *
+   * @throws Error when the rollout has been read before
+   */
+  [Symbol.asyncIterator](): AsyncGenerator<RolloutStep, void, undefined> {
+    if (this.#read) {
+      throw new Error('Rollout: a rollout is read once; call imagine again for another pass');
+    }
+    this.#read = true;
+    return this.#run();
+  }
+
+  /**
+   * Runs to the end and returns everything.
+   *
+   * @throws Error when the rollout has been read before
+   */
+  async collect(): Promise<Trajectory> {
+    const { obsSize, actionSize } = this.#model;
+    const { horizon } = this.#options;
+    const [rows] = this.#start.shape;
+    const trajectory = new Trajectory(rows, horizon, obsSize, actionSize);
+    const { length, obs, truncated } = trajectory;
+    const start = packed(this.#start);
+    for (let row = 0; row < rows; row++) {
+      const from = row * obsSize;
+      if (!isFiniteRow(start, from, obsSize)) continue;
+      obs.data.set(start.subarray(from, from + obsSize), row * (horizon + 1) * obsSize);
+    }
+    for await (const step of this) {
+      writeStep(trajectory, step);
+      for (const row of step.dropped) {
+        if (length[row] > 0) truncated.data[row * horizon + length[row] - 1] = 1;
+      }
+    }
+    trajectory.nonFinite = this.#nonFinite;
+    return trajectory;
+  }
+
+  async *#run(): AsyncGenerator<RolloutStep, void, undefined> {
+    const { horizon, onProgress } = this.#options;
+    const scratch = { model: new Scratch(), policy: new Scratch() };
+    let rows: Rows<State> | undefined;
+    let done = 0;
+    try {
+      rows = await this.#begin(scratch.model);
+      while (done < horizon && rows.live.includes(1)) {
+        const outcome = await this.#step(rows, done, scratch);
+        rows = outcome.rows;
+        done++;
+        onProgress?.({ step: done, horizon, rows: count(rows.live), nonFinite: this.#nonFinite });
+        yield outcome.step;
+      }
+    } finally {
+      if (rows !== undefined) this.#carry = await this.#finish(rows, this.#firstStep + done);
+    }
+  }
+
+  /** The first rows: those of the start that are finite. */
+  async #begin(scratch: Scratch): Promise<Rows<State>> {
+    const { start } = this.#options;
+    const width = this.#model.obsSize;
+    const data = packed(this.#start);
+    const row = rowsWhere(this.#trajectory.length, (i) => isFiniteRow(data, i * width, width));
+    this.#nonFinite += this.#trajectory.length - row.length;
+    const all = row.length === this.#trajectory.length;
+    // A copy: what was yielded must stay as it is whatever the caller does with the start.
+    const obs = gatherRows(this.#start, row);
+    const trajectory = Uint32Array.from(row, (i) => this.#trajectory[i]);
+    const rows: Rows<State> = {
+      state: undefined,
+      owned: false,
+      obs,
+      row,
+      trajectory,
+      policyState: gatherPolicyState(this.#given?.policyState, row),
+      live: new Uint8Array(row.length).fill(1),
+    };
+    if (row.length === 0) return rows;
+    if (isNd(start)) {
+      rows.state = await this.#model.initial(obs, this.#modelContext(trajectory, 0, scratch));
+      rows.owned = true;
+    } else {
+      const given = this.#given === undefined ? (start as State) : (this.#given.state as State);
+      rows.state = all ? given : await this.#model.gather(given, row);
+      rows.owned = !all;
+    }
+    return rows;
+  }
+
+  async #step(
+    rows: Rows<State>,
+    step: number,
+    scratch: { model: Scratch; policy: Scratch },
+  ): Promise<{ step: RolloutStep; rows: Rows<State> }> {
+    const { horizon, penalty, signal } = this.#options;
+    const { obs, trajectory } = rows;
+    const model = this.#model;
+    const size = trajectory.length;
+
+    signal?.throwIfAborted();
+    const chosen = await this.#act(rows, step, scratch.policy);
+    signal?.throwIfAborted();
+    const context = this.#modelContext(trajectory, step, scratch.model);
+    const result = await model.step(rows.state as State, chosen.action, context);
+    let released = false;
+    const release = () => {
+      if (!released) model.release?.(result.state);
+      released = true;
+    };
+    try {
+      const { terminated, uncertainty } = await this.#judge(result, obs, chosen.action);
+      const charge = new Float32Array(size);
+      const reward = new Float32Array(size);
+      for (let i = 0; i < size; i++) {
+        charge[i] = penalty === undefined ? 0 : penalty.coefficient * uncertainty[i];
+        reward[i] = result.reward[i] - charge[i];
+      }
+      const nextObs = packed(result.obs);
+      const action = packed(chosen.action);
+      const finite = (i: number) =>
+        isFiniteRow(nextObs, i * model.obsSize, model.obsSize) &&
+        isFiniteRow(action, i * model.actionSize, model.actionSize) &&
+        Number.isFinite(reward[i]);
+      const taken = rowsWhere(size, (i) => rows.live[i] === 1 && finite(i));
+      const lost = rowsWhere(size, (i) => rows.live[i] === 1 && !finite(i));
+      this.#nonFinite += lost.length;
+      const flags = gatherRows(nd(terminated), taken).data;
+      const last = step === horizon - 1;
+      const member = result.prediction?.member ?? result.extras?.member;
+      const yielded: RolloutStep = {
+        step,
+        row: gatherRows(nd(rows.row), taken).data,
+        trajectory: gatherRows(nd(trajectory), taken).data,
+        obs: gatherRows(obs, taken),
+        action: gatherRows(chosen.action, taken),
+        nextObs: gatherRows(result.obs, taken),
+        reward: gatherRows(nd(reward), taken).data,
+        rawReward: gatherRows(nd(result.reward), taken).data,
+        uncertainty: gatherRows(nd(uncertainty), taken).data,
+        penalty: gatherRows(nd(charge), taken).data,
+        terminated: flags,
+        truncated: Uint8Array.from(flags, (flag) => (last && flag === 0 ? 1 : 0)),
+        discount: Float32Array.from(flags, (flag) => 1 - flag),
+        member:
+          member instanceof Int32Array
+            ? gatherRows(nd(member), taken).data
+            : new Int32Array(taken.length).fill(-1),
+        ...(chosen.logProb && { logProb: gatherRows(nd(chosen.logProb), taken).data }),
+        dropped: gatherRows(nd(rows.row), lost).data,
+      };
+      const live = new Uint8Array(size);
+      for (const i of taken) live[i] = terminated[i] === 0 ? 1 : 0;
+      const next: Rows<State> = {
+        ...rows,
+        state: result.state,
+        owned: true,
+        obs: result.obs,
+        policyState: chosen.state,
+        live,
+      };
+      const kept = this.#options.compact === false ? next : await this.#compact(next);
+      if (kept.state === result.state) released = true;
+      else release();
+      if (rows.owned) model.release?.(rows.state as State);
+      return { step: yielded, rows: kept };
+    } catch (error) {
+      release();
+      throw error;
+    }
+  }
+
+  async #act(rows: Rows<State>, step: number, scratch: Scratch): Promise<PolicyResult> {
+    const { obs, policyState, trajectory } = rows;
+    const at = this.#firstStep + step;
+    const answer = await this.#policy(obs, {
+      step: at,
+      trajectory,
+      noise: new RowNoise(this.#key, Stream.policy, at, trajectory),
+      state: policyState,
+      scratch,
+    });
+    const result = isNd(answer) ? { action: answer as NdView } : answer;
+    expectMatrix('imagine: the action', result.action, trajectory.length, this.#model.actionSize);
+    if (result.logProb) expectOnePerRow('logProb', result.logProb, Float32Array, trajectory.length);
+    return result;
+  }
+
+  /** Checks a model's answer; adds the caller's ends and the score. */
+  async #judge(
+    result: StepResult<State>,
+    obs: NdView,
+    action: NdView,
+  ): Promise<{ terminated: Uint8Array; uncertainty: Float32Array }> {
+    const { penalty, terminate } = this.#options;
+    const [rows] = obs.shape;
+    expectMatrix("imagine: the model's obs", result.obs, rows, this.#model.obsSize);
+    expectOnePerRow("the model's reward", result.reward, Float32Array, rows);
+    let terminated = new Uint8Array(rows);
+    if (result.terminated !== undefined) {
+      expectOnePerRow("the model's terminated", result.terminated, Uint8Array, rows);
+      terminated = result.terminated.slice();
+    }
+    if (terminate !== undefined) {
+      const ended = await terminate({ obs, action, nextObs: result.obs });
+      expectOnePerRow("terminate's answer", ended, Uint8Array, rows);
+      for (let i = 0; i < rows; i++) if (ended[i] !== 0) terminated[i] = 1;
+    }
+    if (penalty === undefined) return { terminated, uncertainty: new Float32Array(rows) };
+    if (result.prediction === undefined) {
+      throw new TypeError(
+        'imagine: a penalty needs a model whose step gives a prediction, got none; ' +
+          'return { mean: [E, B, D], ... } as prediction, or leave the penalty out',
+      );
+    }
+    const uncertainty = await penalty.score(result.prediction);
+    expectOnePerRow("the score's answer", uncertainty, Float32Array, rows);
+    return { terminated, uncertainty };
+  }
+
+  /** The rows that have not ended; a state left behind is the caller's to release. */
+  async #compact(rows: Rows<State>): Promise<Rows<State>> {
+    const { live } = rows;
+    const kept = rowsWhere(live.length, (i) => live[i] === 1);
+    if (kept.length === live.length) return rows;
+    const some = kept.length > 0;
+    return {
+      state: some ? await this.#model.gather(rows.state as State, kept) : undefined,
+      owned: some,
+      obs: gatherRows(rows.obs, kept),
+      row: gatherRows(nd(rows.row), kept).data,
+      trajectory: gatherRows(nd(rows.trajectory), kept).data,
+      policyState: gatherPolicyState(rows.policyState, kept),
+      live: new Uint8Array(kept.length).fill(1),
+    };
+  }
+
+  async #finish(rows: Rows<State>, step: number): Promise<Carry<State>> {
+    const kept = await this.#compact(rows);
+    if (rows.owned && kept.state !== rows.state) this.#model.release?.(rows.state as State);
+    const { obs, policyState, row, state, trajectory } = kept;
+    // A state the caller passed stays the caller's: the carry must not release it.
+    const release = kept.owned ? () => this.#model.release?.(state as State) : undefined;
+    return new Carry({ state, obs, policyState, row, step, trajectory, key: this.#key }, release);
+  }
+
+  #modelContext(trajectory: Uint32Array, step: number, scratch: Scratch): ModelContext {
+    const at = this.#firstStep + step;
+    return {
+      step: at,
+      trajectory,
+      noise: new RowNoise(this.#key, Stream.model, at, trajectory),
+      prediction: this.#options.penalty !== undefined,
+      scratch,
+    };
+  }
+}
+
+function policyOf(policy: Policy | { act: Policy }): Policy {
+  if (typeof policy === 'function') return policy;
+  if (typeof policy?.act === 'function') return (obs, context) => policy.act(obs, context);
+  throw new TypeError(
+    `imagine: policy must be a function or have one as act, got ${describe(policy)}`,
+  );
+}
+
+/** What is seen of a start. */
+function obsOf(start: unknown): unknown {
+  if (isNd(start)) return start;
+  const obs = (start as { obs?: unknown } | null | undefined)?.obs;
+  if (isNd(obs)) return obs;
+  throw new TypeError(
+    `imagine: start must be a view [B, S], a carry, or a state with its observations as obs, got ${describe(start)}`,
+  );
+}
+
+function expectOnePerRow<T extends Float32Array | Uint8Array>(
+  what: string,
+  value: unknown,
+  store: new () => T,
+  rows: number,
+): void {
+  if (!(value instanceof store)) {
+    throw new TypeError(`imagine: ${what} must be a ${store.name}, got ${describe(value)}`);
+  }
+  if (value.length !== rows) {
+    throw new ShapeError(`imagine: ${what} must have ${rows} entries, got ${value.length}`);
+  }
+}
+
+function isFiniteRow(data: Float32Array, from: number, width: number): boolean {
+  for (let i = from; i < from + width; i++) if (!Number.isFinite(data[i])) return false;
+  return true;
+}
+
+function rowsWhere(size: number, holds: (row: number) => boolean): Int32Array {
+  const rows = new Int32Array(size);
+  let kept = 0;
+  for (let i = 0; i < size; i++) if (holds(i)) rows[kept++] = i;
+  return rows.slice(0, kept);
+}
+
+function count(flags: Uint8Array): number {
+  let sum = 0;
+  for (const flag of flags) sum += flag;
+  return sum;
+}
