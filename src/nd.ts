@@ -151,19 +151,22 @@ export function packed<T extends TypedArray>(view: NdView<T>): T {
  * @throws RangeError when a row number is outside the view
  */
 export function gatherRows<T extends TypedArray>(view: NdView<T>, rows: Int32Array): NdView<T> {
-  const batch = view.shape[0];
-  const inner = view.shape.slice(1);
+  const [batch, ...inner] = view.shape;
   const width = sizeOf(inner);
   const source = packed(view);
-  const out = newLike(source, rows.length * width);
+  let inOrder = rows.length === batch;
   for (let i = 0; i < rows.length; i++) {
     const row = rows[i];
     if (row < 0 || row >= batch) {
       throw new RangeError(`gatherRows: rows must lie in 0..${batch - 1}, got ${row} at ${i}`);
     }
-    const from = row * width;
-    // `set` takes only the same element family, which both arrays share by construction.
-    (out as Float32Array).set(source.subarray(from, from + width) as Float32Array, i * width);
+    inOrder &&= row === i;
+  }
+  if (inOrder) return nd(source.slice() as T, view.shape);
+  const out = newLike(source, rows.length * width);
+  for (let i = 0, to = 0; i < rows.length; i++) {
+    const from = rows[i] * width;
+    for (let j = 0; j < width; j++) out[to++] = source[from + j];
   }
   return nd(out, [rows.length, ...inner]);
 }

@@ -247,7 +247,11 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
   #drawMembers({ noise }: ModelContext): Int32Array {
     const { elites } = this.manifest;
     const uniform = noise.in(Stream.member).uniform(1).data;
-    return Int32Array.from(uniform, (u) => elites[Math.floor(u * elites.length)]);
+    const member = new Int32Array(uniform.length);
+    for (let row = 0; row < member.length; row++) {
+      member[row] = elites[Math.floor(uniform[row] * elites.length)];
+    }
+    return member;
   }
 
   /** Every row on every member: `[E, B, D]`. */

@@ -16,6 +16,7 @@ import { Stream } from '../sampling/stream.js';
 import { Carry } from './carry.js';
 import type { ImagineOptions } from './imagine-options.js';
 import { gatherPolicyState, type Policy, type PolicyResult, type PolicyState } from './policy.js';
+import { isFiniteRow, rowsOf, settle } from './settle.js';
 import type { RolloutStep } from './step.js';
 import { Trajectory } from './trajectory.js';
 import { writeStep } from './write-step.js';
@@ -171,12 +172,14 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const { start } = this.#options;
     const width = this.#model.obsSize;
     const data = packed(this.#start);
-    const row = rowsWhere(this.#trajectory.length, (i) => isFiniteRow(data, i * width, width));
+    const finite = new Uint8Array(this.#trajectory.length);
+    for (let i = 0; i < finite.length; i++) finite[i] = isFiniteRow(data, i * width, width) ? 1 : 0;
+    const row = rowsOf(finite);
     this.#nonFinite += this.#trajectory.length - row.length;
     const all = row.length === this.#trajectory.length;
     // A copy: what was yielded must stay as it is whatever the caller does with the start.
     const obs = gatherRows(this.#start, row);
-    const trajectory = Uint32Array.from(row, (i) => this.#trajectory[i]);
+    const trajectory = gatherRows(nd(this.#trajectory), row).data;
     const rows: Rows<State> = {
       state: undefined,
       owned: false,
@@ -206,7 +209,6 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const { horizon, penalty, signal } = this.#options;
     const { obs, trajectory } = rows;
     const model = this.#model;
-    const size = trajectory.length;
 
     signal?.throwIfAborted();
     const chosen = await this.#act(rows, step, scratch.policy);
@@ -220,60 +222,33 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     };
     try {
       const { terminated, uncertainty } = await this.#judge(result, obs, chosen.action);
-      const charge = new Float32Array(size);
-      const reward = new Float32Array(size);
-      for (let i = 0; i < size; i++) {
-        charge[i] = penalty === undefined ? 0 : penalty.coefficient * uncertainty[i];
-        reward[i] = result.reward[i] - charge[i];
-      }
-      const nextObs = packed(result.obs);
-      const action = packed(chosen.action);
-      const finite = (i: number) =>
-        isFiniteRow(nextObs, i * model.obsSize, model.obsSize) &&
-        isFiniteRow(action, i * model.actionSize, model.actionSize) &&
-        Number.isFinite(reward[i]);
-      const taken = rowsWhere(size, (i) => rows.live[i] === 1 && finite(i));
-      const lost = rowsWhere(size, (i) => rows.live[i] === 1 && !finite(i));
-      this.#nonFinite += lost.length;
-      const flags = gatherRows(nd(terminated), taken).data;
-      const last = step === horizon - 1;
-      const member = result.prediction?.member ?? result.extras?.member;
-      const yielded: RolloutStep = {
+      const settled = settle({
         step,
-        row: gatherRows(nd(rows.row), taken).data,
-        trajectory: gatherRows(nd(trajectory), taken).data,
-        obs: gatherRows(obs, taken),
-        action: gatherRows(chosen.action, taken),
-        nextObs: gatherRows(result.obs, taken),
-        reward: gatherRows(nd(reward), taken).data,
-        rawReward: gatherRows(nd(result.reward), taken).data,
-        uncertainty: gatherRows(nd(uncertainty), taken).data,
-        penalty: gatherRows(nd(charge), taken).data,
-        terminated: flags,
-        truncated: Uint8Array.from(flags, (flag) => (last && flag === 0 ? 1 : 0)),
-        discount: Float32Array.from(flags, (flag) => 1 - flag),
-        member:
-          member instanceof Int32Array
-            ? gatherRows(nd(member), taken).data
-            : new Int32Array(taken.length).fill(-1),
-        ...(chosen.logProb && { logProb: gatherRows(nd(chosen.logProb), taken).data }),
-        dropped: gatherRows(nd(rows.row), lost).data,
-      };
-      const live = new Uint8Array(size);
-      for (const i of taken) live[i] = terminated[i] === 0 ? 1 : 0;
+        last: step === horizon - 1,
+        row: rows.row,
+        trajectory,
+        live: rows.live,
+        obs,
+        chosen,
+        result,
+        terminated,
+        uncertainty,
+        coefficient: penalty?.coefficient ?? 0,
+      });
+      this.#nonFinite += settled.step.dropped.length;
       const next: Rows<State> = {
         ...rows,
         state: result.state,
         owned: true,
         obs: result.obs,
         policyState: chosen.state,
-        live,
+        live: settled.live,
       };
       const kept = this.#options.compact === false ? next : await this.#compact(next);
       if (kept.state === result.state) released = true;
       else release();
       if (rows.owned) model.release?.(rows.state as State);
-      return { step: yielded, rows: kept };
+      return { step: settled.step, rows: kept };
     } catch (error) {
       release();
       throw error;
@@ -331,7 +306,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   /** The rows that have not ended; a state left behind is the caller's to release. */
   async #compact(rows: Rows<State>): Promise<Rows<State>> {
     const { live } = rows;
-    const kept = rowsWhere(live.length, (i) => live[i] === 1);
+    const kept = rowsOf(live);
     if (kept.length === live.length) return rows;
     const some = kept.length > 0;
     return {
@@ -396,18 +371,6 @@ function expectOnePerRow<T extends Float32Array | Uint8Array>(
   if (value.length !== rows) {
     throw new ShapeError(`imagine: ${what} must have ${rows} entries, got ${value.length}`);
   }
-}
-
-function isFiniteRow(data: Float32Array, from: number, width: number): boolean {
-  for (let i = from; i < from + width; i++) if (!Number.isFinite(data[i])) return false;
-  return true;
-}
-
-function rowsWhere(size: number, holds: (row: number) => boolean): Int32Array {
-  const rows = new Int32Array(size);
-  let kept = 0;
-  for (let i = 0; i < size; i++) if (holds(i)) rows[kept++] = i;
-  return rows.slice(0, kept);
 }
 
 function count(flags: Uint8Array): number {

@@ -42,9 +42,13 @@ export function sampleTanhGaussian(
     let sum = 0;
     for (let i = 0; i < width; i++, at++) {
       const u = m[at] + Math.exp(l[at]) * e[at];
-      action.data[at] = Math.tanh(u);
+      // tanh u and the softplus share one exponential: with t = e^(-2|u|), tanh |u| = (1 - t) / (1 + t)
+      // and softplus(-2u) = max(-2u, 0) + ln(1 + t). expm1 keeps the digits of t - 1 near u = 0.
+      const minus = Math.expm1(-2 * Math.abs(u));
+      const magnitude = -minus / (2 + minus);
+      action.data[at] = u < 0 ? -magnitude : magnitude;
       sum += -0.5 * e[at] * e[at] - l[at] - HALF_LOG_TWO_PI;
-      sum -= 2 * (Math.LN2 - u - softplus(-2 * u));
+      sum -= 2 * (Math.LN2 - u - Math.max(-2 * u, 0) - Math.log(2 + minus));
     }
     logProb[row] = sum;
   }
@@ -65,7 +69,3 @@ export function modeTanhGaussian(mean: NdView): NdView {
 }
 
 const HALF_LOG_TWO_PI = 0.5 * Math.log(2 * Math.PI);
-
-function softplus(x: number): number {
-  return Math.max(x, 0) + Math.log1p(Math.exp(-Math.abs(x)));
-}
