@@ -5,10 +5,20 @@
  * @module umwelt
  */
 
-export type { Prediction, WorldModel } from './dynamics/contract.js';
+export type {
+  Prediction,
+  RewardFunction,
+  TerminationFunction,
+  WorldModel,
+} from './dynamics/contract.js';
 export { EnsembleDynamics } from './dynamics/ensemble.js';
-export { maxAleatoric, maxPairwiseDifference } from './dynamics/penalties.js';
 export {
+  maxAleatoric,
+  maxPairwiseDifference,
+  type UncertaintyScore,
+} from './dynamics/penalties.js';
+export {
+  gatherRows,
   isNd,
   type NdView,
   type NestedNumbers,
@@ -16,6 +26,7 @@ export {
   packed,
   ShapeError,
   type TypedArray,
+  zeros,
 } from './nd.js';
 export { imagine } from './rollout/imagine.js';
 export { NetworkPolicy } from './rollout/network-policy.js';

@@ -34,8 +34,12 @@ export interface NdView<T extends TypedArray = Float32Array> {
   readonly offset: number;
 }
 
-/** Numbers nested to any depth, every level of one length: `[[1, 2], [3, 4]]`. */
-export type NestedNumbers = readonly number[] | readonly NestedNumbers[];
+/** Numbers nested to any depth, every level of one length: `[[1, 2], [3, 4]]`; rows may be typed. */
+export type NestedNumbers =
+  | readonly number[]
+  | Float32Array
+  | Float64Array
+  | readonly NestedNumbers[];
 
 /** An array had the wrong shape: the message says which shape must hold and which came. */
 export class ShapeError extends RangeError {
@@ -140,6 +144,12 @@ export function packed<T extends TypedArray>(view: NdView<T>): T {
   const out = newLike(data, size);
   copyStrided(data, shape, stride, offset, 0, out, 0);
   return out;
+}
+
+/** The view itself where it is row-major from offset 0 over all of its data, else a packed copy. */
+export function rowMajorView<T extends TypedArray>(view: NdView<T>): NdView<T> {
+  const data = packed(view);
+  return data === view.data ? view : nd(data, view.shape);
 }
 
 /**
@@ -258,7 +268,7 @@ function copyStrided(
 function nestedShape(data: NestedNumbers): number[] {
   const shape: number[] = [];
   let level: unknown = data;
-  while (Array.isArray(level)) {
+  while (isList(level)) {
     shape.push(level.length);
     level = level[0];
   }
@@ -279,12 +289,16 @@ function flatten(
     out[to] = data;
     return to + 1;
   }
-  if (!Array.isArray(data) || data.length !== shape[axis]) {
+  if (!isList(data) || data.length !== shape[axis]) {
     throw new ShapeError(
       `nd: rows must have one length; axis ${axis} has ${shape[axis]}, ` +
-        `got ${Array.isArray(data) ? data.length : describe(data)}`,
+        `got ${isList(data) ? data.length : describe(data)}`,
     );
   }
-  for (const item of data) to = flatten(item, shape, axis + 1, out, to);
+  for (let i = 0; i < data.length; i++) to = flatten(data[i], shape, axis + 1, out, to);
   return to;
+}
+
+function isList(value: unknown): value is ArrayLike<unknown> {
+  return Array.isArray(value) || isTypedArray(value);
 }

@@ -27,6 +27,12 @@ describe('nd', () => {
     expect(nd([[[1], [2]]]).shape).toEqual([1, 2, 1]);
     expect(nd(new Float32Array(0), [0, 4]).stride).toEqual([4, 1]);
     expect(nd([1, 2, 3]).shape).toEqual([3]);
+    expect(nd([Float64Array.of(1, 2), [3, 4]])).toEqual(
+      nd([
+        [1, 2],
+        [3, 4],
+      ]),
+    );
     expect(nd([1, 2, 3, 4], [2, 2]).stride).toEqual([2, 1]);
   });
 

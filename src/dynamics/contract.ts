@@ -96,7 +96,7 @@ export interface WorldModel<State = unknown> {
   release?(state: State): void;
 }
 
-/** A batch of transitions, as injected functions see it. */
+/** A batch of transitions, as injected functions see it: views are row-major from offset 0. */
 export interface TransitionBatch {
   /** Observations before the step, float32 `[B, S]`. */
   readonly obs: NdView;

@@ -1,5 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
-import { expectMatrix, gatherRows, type NdView, nd, packed, zeros } from '../nd.js';
+import { expectMatrix, gatherRows, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { ModelContractError } from '../runtime/errors.js';
 import { type EnsembleManifest, parseManifestOf } from '../runtime/manifest.js';
 import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
@@ -201,7 +201,11 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
       sample,
     } = this.#sample(state, raw, bucketed, member, context);
 
-    const transitions = { obs: state.obs, action, nextObs };
+    const transitions = {
+      obs: rowMajorView(state.obs),
+      action: rowMajorView(action),
+      nextObs,
+    };
     const reward = (await this.#options.reward?.(transitions)) ?? learned;
     const terminated = await this.#options.terminate?.(transitions);
     const { ensembleSize, elites, rewardIndex } = this.manifest;

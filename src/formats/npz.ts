@@ -76,7 +76,7 @@ const BYTE_ORDER: string = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 
  *
  * @param arrays - by name: a view of any shape and strides, or a typed array `[N]`. A name becomes a
  *   file name: 1 to 255 characters, without path separators, colons or control characters, not `.` or
- *   `..`, not ending in `.npy`, which NumPy would cut off
+ *   `..`, not ending in `.npy`, which NumPy would cut off. Undefined values are left out
  * @param options - `compress: true` deflates
  * @returns the file's bytes
  * @throws TypeError when a value is neither a view nor a typed array of the types above
@@ -91,10 +91,12 @@ const BYTE_ORDER: string = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 
  * ```
  */
 export function writeNpz(
-  arrays: Readonly<Record<string, NdView<TypedArray> | TypedArray>>,
+  arrays: Readonly<Record<string, NdView<TypedArray> | TypedArray | undefined>>,
   options: NpzOptions = {},
 ): Uint8Array {
-  const entries = Object.entries(arrays);
+  const entries = Object.entries(arrays).filter(
+    (entry): entry is [string, NdView<TypedArray> | TypedArray] => entry[1] !== undefined,
+  );
   if (entries.length > MAX_FILES) {
     throw new RangeError(
       `writeNpz: an npz file must have at most ${MAX_FILES} arrays, got ${entries.length}; ` +

@@ -18,20 +18,21 @@ import { Rollout } from './rollout.js';
  * @example
  * ```ts @import.meta.vitest
  * const { imagine } = await import('umwelt/rollout');
- * const { nd } = await import('umwelt');
+ * const { gatherRows, nd } = await import('umwelt');
  * // A point that moves by its action and is paid for being near 0.
  * const model = {
  *   obsSize: 1,
  *   actionSize: 1,
  *   initial: (obs) => obs,
- *   step(obs, action) {
- *     const next = nd(obs.data.map((x, i) => x + action.data[i]), obs.shape);
- *     return { state: next, obs: next, reward: next.data.map((x) => -Math.abs(x)) };
+ *   step(x, action) {
+ *     const next = nd(x.data.map((v, i) => v + action.data[i]), x.shape);
+ *     return { state: next, obs: next, reward: next.data.map((v) => -Math.abs(v)) };
  *   },
- *   gather: (obs, rows) => nd(Float32Array.from(rows, (row) => obs.data[row]), [rows.length, 1]),
+ *   gather: gatherRows,
  * };
  * const policy = (obs) => nd(obs.data.map((x) => -0.5 * x), obs.shape);
- * const dream = await imagine(model, policy, { start: nd([[8], [4]]), horizon: 3, seed: 0 }).collect();
+ * const options = { start: nd([[8], [4]]), horizon: 3, seed: 0 };
+ * const dream = await imagine(model, policy, options).collect();
  * expect([...dream.obs.data]).toEqual([8, 4, 2, 1, 4, 2, 1, 0.5]);
  * ```
  */

@@ -37,7 +37,10 @@ export interface PolicyResult {
   logProb?: Float32Array;
 }
 
-/** Chooses actions for observations, float32 `[B, S]`; the answer is `[B, A]` or a {@link PolicyResult}. */
+/**
+ * Chooses actions for observations, float32 `[B, S]` and row-major from offset 0; the answer is `[B, A]` or
+ * a {@link PolicyResult}.
+ */
 export type Policy = (obs: NdView, context: PolicyContext) => Awaitable<NdView | PolicyResult>;
 
 /** Rows of whatever a policy remembers. */

@@ -8,6 +8,7 @@ import {
   type NdView,
   nd,
   packed,
+  rowMajorView,
   ShapeError,
 } from '../nd.js';
 import { type Key, key } from '../sampling/key.js';
@@ -215,13 +216,9 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     signal?.throwIfAborted();
     const context = this.#modelContext(trajectory, step, scratch.model);
     const result = await model.step(rows.state as State, chosen.action, context);
-    let released = false;
-    const release = () => {
-      if (!released) model.release?.(result.state);
-      released = true;
-    };
+    let kept: Rows<State> | undefined;
     try {
-      const { terminated, uncertainty } = await this.#judge(result, obs, chosen.action);
+      const { nextObs, terminated, uncertainty } = await this.#judge(result, obs, chosen.action);
       const settled = settle({
         step,
         last: step === horizon - 1,
@@ -230,6 +227,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
         live: rows.live,
         obs,
         chosen,
+        nextObs,
         result,
         terminated,
         uncertainty,
@@ -240,18 +238,16 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
         ...rows,
         state: result.state,
         owned: true,
-        obs: result.obs,
+        obs: nextObs,
         policyState: chosen.state,
         live: settled.live,
       };
-      const kept = this.#options.compact === false ? next : await this.#compact(next);
-      if (kept.state === result.state) released = true;
-      else release();
+      kept = this.#options.compact === false ? next : await this.#compact(next);
       if (rows.owned) model.release?.(rows.state as State);
       return { step: settled.step, rows: kept };
-    } catch (error) {
-      release();
-      throw error;
+    } finally {
+      // The new state lives on only where the rows that go on hold it.
+      if (kept?.state !== result.state) model.release?.(result.state);
     }
   }
 
@@ -266,9 +262,10 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
       scratch,
     });
     const result = isNd(answer) ? { action: answer as NdView } : answer;
-    expectMatrix('imagine: the action', result.action, trajectory.length, this.#model.actionSize);
+    const what = 'imagine: the action';
+    expectMatrix(what, result?.action, trajectory.length, this.#model.actionSize);
     if (result.logProb) expectOnePerRow('logProb', result.logProb, Float32Array, trajectory.length);
-    return result;
+    return { ...result, action: rowMajorView(result.action) };
   }
 
   /** Checks a model's answer; adds the caller's ends and the score. */
@@ -276,10 +273,11 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     result: StepResult<State>,
     obs: NdView,
     action: NdView,
-  ): Promise<{ terminated: Uint8Array; uncertainty: Float32Array }> {
+  ): Promise<{ nextObs: NdView; terminated: Uint8Array; uncertainty: Float32Array }> {
     const { penalty, terminate } = this.#options;
     const [rows] = obs.shape;
-    expectMatrix("imagine: the model's obs", result.obs, rows, this.#model.obsSize);
+    const what = "imagine: the model's obs";
+    const nextObs = rowMajorView(expectMatrix(what, result.obs, rows, this.#model.obsSize));
     expectOnePerRow("the model's reward", result.reward, Float32Array, rows);
     let terminated = new Uint8Array(rows);
     if (result.terminated !== undefined) {
@@ -287,11 +285,11 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
       terminated = result.terminated.slice();
     }
     if (terminate !== undefined) {
-      const ended = await terminate({ obs, action, nextObs: result.obs });
+      const ended = await terminate({ obs, action, nextObs });
       expectOnePerRow("terminate's answer", ended, Uint8Array, rows);
       for (let i = 0; i < rows; i++) if (ended[i] !== 0) terminated[i] = 1;
     }
-    if (penalty === undefined) return { terminated, uncertainty: new Float32Array(rows) };
+    if (penalty === undefined) return { nextObs, terminated, uncertainty: new Float32Array(rows) };
     if (result.prediction === undefined) {
       throw new TypeError(
         'imagine: a penalty needs a model whose step gives a prediction, got none; ' +
@@ -300,7 +298,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     }
     const uncertainty = await penalty.score(result.prediction);
     expectOnePerRow("the score's answer", uncertainty, Float32Array, rows);
-    return { terminated, uncertainty };
+    return { nextObs, terminated, uncertainty };
   }
 
   /** The rows that have not ended; a state left behind is the caller's to release. */

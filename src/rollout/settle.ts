@@ -15,6 +15,7 @@ export interface StepFacts {
   live: Uint8Array;
   obs: NdView;
   chosen: PolicyResult;
+  nextObs: NdView;
   result: StepResult<unknown>;
   /** Ends by the model and by the caller. */
   terminated: Uint8Array;
@@ -44,10 +45,10 @@ export function settle(facts: StepFacts): { step: RolloutStep; live: Uint8Array 
   const droppedRows = new Int32Array(size);
   let taken = 0;
   let dropped = 0;
-  const nextObs = packed(result.obs);
+  const nextObs = packed(facts.nextObs);
   const action = packed(chosen.action);
-  const obsSize = nextObs.length / size;
-  const actionSize = action.length / size;
+  const [, obsSize] = facts.nextObs.shape;
+  const [, actionSize] = chosen.action.shape;
   for (let i = 0; i < size; i++) {
     if (facts.live[i] === 0) continue;
     const finite =
@@ -77,7 +78,7 @@ export function settle(facts: StepFacts): { step: RolloutStep; live: Uint8Array 
       trajectory: gatherRows(nd(trajectory), rows).data,
       obs: gatherRows(obs, rows),
       action: gatherRows(chosen.action, rows),
-      nextObs: gatherRows(result.obs, rows),
+      nextObs: gatherRows(facts.nextObs, rows),
       reward: gatherRows(nd(reward), rows).data,
       rawReward: gatherRows(nd(result.reward), rows).data,
       uncertainty: gatherRows(nd(uncertainty), rows).data,

@@ -1,7 +1,7 @@
 import { type NdView, nd, packed, sizeOf, type TypedArray, zeros } from '../nd.js';
 
 /** The valid steps of a trajectory as rows, ordered by start and then by step; `N` in all. */
-export interface Transitions {
+export type Transitions = {
   /** Float32 `[N, S]`. */
   obs: NdView;
   /** Float32 `[N, A]`. */
@@ -26,13 +26,16 @@ export interface Transitions {
   stepIndex: Int32Array;
   /** Ensemble member, `[N]`; -1 where none was drawn. */
   member: Int32Array;
-}
+  /** Log-density of the actions, `[N]`; absent when the policy gave none. */
+  logProb?: Float32Array;
+};
 
 /**
  * A batch of imagined trajectories in departure alignment: `reward[b, t]` belongs to the transition from
  * `obs[b, t]` by `action[b, t]` to `obs[b, t + 1]`.
  *
- * Every array has room for the whole horizon `T`; past a row's end it holds 0 with mask 0, never NaN.
+ * Every array has room for the whole horizon `T`; past a row's end it holds 0 with mask 0 (member -1),
+ * never NaN. All views are row-major from offset 0.
  */
 export class Trajectory {
   /** What the policy saw, float32 `[B, T + 1, S]`. */
@@ -85,10 +88,7 @@ export class Trajectory {
   /**
    * The valid steps as flat rows, for a replay buffer or a file.
    *
-   * @example
-   * ```ts
-   * const { obs, action, reward, nextObs, terminated } = trajectory.transitions();
-   * ```
+   * @returns packed copies; `writeNpz` of `umwelt/formats` takes them as they are
    */
   transitions(): Transitions {
     const [rows, horizon, actionSize] = this.action.shape;
@@ -136,6 +136,7 @@ export class Trajectory {
       startIndex,
       stepIndex,
       member: take(this.member, horizon, 0, new Int32Array(count)),
+      ...(this.logProb && { logProb: floats(this.logProb) }),
     };
   }
 }

@@ -351,6 +351,47 @@ describe('a rollout', () => {
   });
 });
 
+describe('strided views', () => {
+  test('of a model or a policy are handed on row-major', async () => {
+    const every = (view: NdView) => expect(view.data).toHaveLength(view.shape[0] * view.shape[1]);
+    const reversed = (values: Float32Array): NdView => ({
+      data: Float32Array.from(values).reverse(),
+      shape: [values.length, 1],
+      stride: [-1, 1],
+      offset: values.length - 1,
+    });
+    const world = lineWorld();
+    const strided = {
+      ...world,
+      step: async (...args: Parameters<typeof world.step>) => {
+        every(args[1]);
+        const result = await world.step(...args);
+        return { ...result, obs: reversed(result.obs.data) };
+      },
+    };
+    const dream = await imagine(
+      strided,
+      (obs) => {
+        every(obs);
+        return reversed(Float32Array.from(obs.data, (x) => x / 2));
+      },
+      {
+        start: reversed(Float32Array.of(2, 4)),
+        horizon: 2,
+        seed: 0,
+        terminate: ({ obs, action, nextObs }) => {
+          for (const view of [obs, action, nextObs]) every(view);
+          return new Uint8Array(obs.shape[0]);
+        },
+      },
+    ).collect();
+    expect(rowsOf(dream.obs)).toEqual([
+      [2, 3, 4.5],
+      [4, 6, 9],
+    ]);
+  });
+});
+
 describe('bad input is refused with what must hold', () => {
   const start = nd([[0], [1]]);
   const options = { start, horizon: 1, seed: 0 };
