@@ -182,12 +182,43 @@ export function gatherRows<T extends TypedArray>(view: NdView<T>, rows: Int32Arr
 }
 
 /**
+ * Checks that a view lies within its data, which would else be filled up with NaN.
+ *
+ * @param what - the name used in messages
+ * @throws {@link ShapeError} when its shape, strides and offset reach beyond the elements
+ */
+export function expectExtent(
+  what: string,
+  { data, shape, stride, offset }: NdView<TypedArray>,
+): void {
+  let first = offset;
+  let last = offset;
+  for (let axis = 0; axis < shape.length; axis++) {
+    const reach = (shape[axis] - 1) * stride[axis];
+    if (reach < 0) first += reach;
+    else last += reach;
+  }
+  const fits =
+    stride.length === shape.length &&
+    Number.isInteger(offset) &&
+    stride.every(Number.isInteger) &&
+    shape.every((length) => Number.isInteger(length) && length >= 0) &&
+    (shape.includes(0) || (first >= 0 && last < data.length));
+  if (!fits) {
+    throw new ShapeError(
+      `${what} must be a view within its ${data.length} elements, got shape [${shape.join(', ')}], ` +
+        `stride [${stride.join(', ')}], offset ${offset}`,
+    );
+  }
+}
+
+/**
  * Checks that a value is a float32 matrix of a given width and, unless `rows` is null, height.
  *
  * @param what - the name used in messages, such as `imagine: start`
  * @returns the value, as a view
  * @throws TypeError when it is no view of `Float32Array`
- * @throws {@link ShapeError} when it is not `[rows, width]`
+ * @throws {@link ShapeError} when it is not `[rows, width]` or reaches beyond its data
  */
 export function expectMatrix(
   what: string,
@@ -209,6 +240,7 @@ export function expectMatrix(
   if (shape.length !== 2 || shape[1] !== width || (rows !== null && shape[0] !== rows)) {
     throw new ShapeError(`${what} must have shape [${rows ?? 'B'}, ${width}], got [${shape}]`);
   }
+  expectExtent(what, value);
   return value as NdView;
 }
 

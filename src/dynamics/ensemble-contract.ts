@@ -51,6 +51,12 @@ export function checkEnsembleManifest(manifest: EnsembleManifest): void {
     expectLength('inputNormalizer.mean', manifest.inputNormalizer.mean, width, 'the input width');
     expectLength('inputNormalizer.std', manifest.inputNormalizer.std, width, 'the input width');
   }
+  if (manifest.obsNames) {
+    expectLength('obsNames', manifest.obsNames, manifest.obsSize, 'obsSize');
+  }
+  if (manifest.actionNames) {
+    expectLength('actionNames', manifest.actionNames, actionSize, 'actionSize');
+  }
   const oneFileEach = Array.isArray(file);
   if (oneFileEach) {
     if (members !== 'separate') fail('file', `may be a list only for members 'separate'`);
@@ -111,6 +117,9 @@ function expectTensor(
   const tensor = tensors.find((candidate) => candidate.name === name);
   if (tensor === undefined) {
     fail(`${side}s`, `must be among ${tensors.map((t) => t.name).join(', ')}, got '${name}'`);
+  }
+  if (tensor.dtype !== 'float32' && tensor.dtype !== 'float16') {
+    fail(`${side} '${name}'`, `must be float32 or float16 in the graph, got ${tensor.dtype}`);
   }
   const got = tensor.shape;
   // An exporter may leave the shape of an output open; what is stated must agree.

@@ -4,7 +4,7 @@ import { ModelContractError } from '../runtime/errors.js';
 import { type EnsembleManifest, parseManifestOf } from '../runtime/manifest.js';
 import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
 import type { Ort } from '../runtime/ort.js';
-import { paddedRows } from '../runtime/row-chunks.js';
+import { expectCount, paddedRows } from '../runtime/row-chunks.js';
 import { type ModelSource, openFolder } from '../runtime/source.js';
 import { Stream } from '../sampling/stream.js';
 import type {
@@ -88,8 +88,8 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     options: EnsembleOptions,
   ) {
     const { padRows = 16, chunkRows = 1024, propagation = 'random-model' } = options;
-    expectCount('padRows', padRows);
-    expectCount('chunkRows', chunkRows);
+    expectCount('EnsembleDynamics: padRows', padRows);
+    expectCount('EnsembleDynamics: chunkRows', chunkRows);
     if (!['random-model', 'fixed-model', 'expectation'].includes(propagation)) {
       throw new RangeError(
         `EnsembleDynamics: propagation must be random-model, fixed-model or expectation, got ${propagation}`,
@@ -428,10 +428,4 @@ function copyRow(
   width: number,
 ): void {
   for (let d = 0; d < width; d++) to[row * width + d] = from[i * width + d];
-}
-
-function expectCount(name: string, value: number): void {
-  if (!Number.isInteger(value) || value < 1) {
-    throw new RangeError(`EnsembleDynamics: ${name} must be a positive integer, got ${value}`);
-  }
 }

@@ -3,9 +3,11 @@
  * rows on each member.
  */
 
-import { type NdView, nd, packed } from '../nd.js';
+import { type NdView, nd, packed, type TypedArray } from '../nd.js';
+import { ModelContractError } from '../runtime/errors.js';
 import type { EnsembleManifest } from '../runtime/manifest.js';
 import type { Network } from '../runtime/network.js';
+import { outputSize } from './ensemble-contract.js';
 
 /** Outputs of each member, float32 `[rows of the member, D]`. */
 export interface MemberOutputs {
@@ -45,10 +47,9 @@ export function membersOf(manifest: EnsembleManifest, networks: readonly Network
 }
 
 function shared(manifest: EnsembleManifest, network: Network, width: number): RunMembers {
-  const { ensembleSize } = manifest;
   return async (inputs, rows) => {
     const feed = nd(inputs[0], [rows[0], width]);
-    return split(manifest, await network.run({ [manifest.inputs as string]: feed }), ensembleSize);
+    return split(manifest, await network.run({ [manifest.inputs as string]: feed }), rows[0]);
   };
 }
 
@@ -59,20 +60,21 @@ function stacked(manifest: EnsembleManifest, network: Network, width: number): R
     const most = Math.max(...rows);
     const feed = nd(new Float32Array(ensembleSize * most * width), [ensembleSize, most, width]);
     for (let e = 0; e < ensembleSize; e++) feed.data.set(inputs[e], e * most * width);
-    return split(manifest, await network.run({ [manifest.inputs as string]: feed }), ensembleSize);
+    return split(manifest, await network.run({ [manifest.inputs as string]: feed }), most);
   };
 }
 
 function separate(manifest: EnsembleManifest, network: Network, width: number): RunMembers {
   const names = manifest.inputs as string[];
   const { mean, logVar } = manifest.outputs as { mean: string[]; logVar?: string[] };
+  const D = outputSize(manifest);
   return async (inputs, rows) => {
     const feeds: Record<string, NdView> = {};
     for (let e = 0; e < names.length; e++) feeds[names[e]] = nd(inputs[e], [rows[e], width]);
-    const outputs = (await network.run(feeds)) as Record<string, NdView>;
+    const outputs = await network.run(feeds);
     return {
-      mean: mean.map((name) => packed(outputs[name])),
-      logVar: logVar?.map((name) => packed(outputs[name])),
+      mean: mean.map((name, e) => elementsOf(outputs, name, [rows[e], D])),
+      logVar: logVar?.map((name, e) => elementsOf(outputs, name, [rows[e], D])),
     };
   };
 }
@@ -83,6 +85,7 @@ function files(
   width: number,
 ): RunMembers {
   const { mean, logVar } = manifest.outputs as { mean: string; logVar?: string };
+  const D = outputSize(manifest);
   const none = new Float32Array(0);
   return async (inputs, rows) => {
     const result: Required<MemberOutputs> = { mean: [], logVar: [] };
@@ -94,8 +97,8 @@ function files(
       }
       const feed = nd(inputs[e], [rows[e], width]);
       const outputs = await networks[e].run({ [manifest.inputs as string]: feed });
-      result.mean.push(packed(outputs[mean] as NdView));
-      if (logVar !== undefined) result.logVar.push(packed(outputs[logVar] as NdView));
+      result.mean.push(elementsOf(outputs, mean, [rows[e], D]));
+      if (logVar !== undefined) result.logVar.push(elementsOf(outputs, logVar, [rows[e], D]));
     }
     return logVar === undefined ? { mean: result.mean } : result;
   };
@@ -104,14 +107,31 @@ function files(
 /** Cuts outputs `[E, rows, D]` into members. */
 function split(
   manifest: EnsembleManifest,
-  outputs: Record<string, NdView<never> | unknown>,
-  ensembleSize: number,
+  outputs: Record<string, NdView<TypedArray>>,
+  rows: number,
 ): MemberOutputs {
+  const { ensembleSize } = manifest;
+  const shape = [ensembleSize, rows, outputSize(manifest)];
   const { mean, logVar } = manifest.outputs as { mean: string; logVar?: string };
   const cut = (name: string) => {
-    const data = packed(outputs[name] as NdView);
+    const data = elementsOf(outputs, name, shape);
     const size = data.length / ensembleSize;
     return Array.from({ length: ensembleSize }, (_, e) => data.subarray(e * size, (e + 1) * size));
   };
   return { mean: cut(mean), logVar: logVar === undefined ? undefined : cut(logVar) };
+}
+
+/** An output's elements; where the graph left its shape open, only a run shows what it is. */
+function elementsOf(
+  outputs: Readonly<Record<string, NdView<TypedArray>>>,
+  name: string,
+  shape: readonly number[],
+): Float32Array {
+  const output = outputs[name];
+  if (String(output.shape) !== String(shape)) {
+    throw new ModelContractError(
+      `ensemble manifest: output '${name}' must have shape [${shape}], got [${output.shape}]`,
+    );
+  }
+  return packed(output as NdView);
 }

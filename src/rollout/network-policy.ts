@@ -6,7 +6,7 @@ import { ModelContractError } from '../runtime/errors.js';
 import { type PolicyManifest, parseManifestOf } from '../runtime/manifest.js';
 import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
 import type { Ort } from '../runtime/ort.js';
-import { paddedRows } from '../runtime/row-chunks.js';
+import { expectCount, paddedRows } from '../runtime/row-chunks.js';
 import { type ModelSource, openFolder } from '../runtime/source.js';
 import { modeTanhGaussian, sampleTanhGaussian } from '../sampling/tanh-gaussian.js';
 import type { PolicyContext, PolicyResult } from './policy.js';
@@ -42,6 +42,8 @@ export class NetworkPolicy implements AsyncDisposable {
     network: Network,
     { deterministic = false, padRows = 16, chunkRows = 1024 }: NetworkPolicyOptions,
   ) {
+    expectCount('NetworkPolicy: padRows', padRows);
+    expectCount('NetworkPolicy: chunkRows', chunkRows);
     this.obsSize = manifest.obsSize;
     this.actionSize = manifest.actionSize;
     this.manifest = manifest;
@@ -71,11 +73,11 @@ export class NetworkPolicy implements AsyncDisposable {
     const network = await Network.loadFile(ort, folder, manifest.file, manifest.golden, options);
     try {
       checkPolicyGraph(manifest, network);
+      return new NetworkPolicy(manifest, network, options);
     } catch (error) {
       await network.dispose();
       throw error;
     }
-    return new NetworkPolicy(manifest, network, options);
   }
 
   /** The device the network runs on. */
@@ -144,6 +146,10 @@ export class NetworkPolicy implements AsyncDisposable {
       });
       const kept = Math.min(count, rows - first) * actionSize;
       names.forEach((name, i) => {
+        const { shape } = outputs[name];
+        if (shape.length !== 2 || shape[0] !== count || shape[1] !== actionSize) {
+          fail(`output '${name}' must be [${count}, ${actionSize}], got [${shape}]`);
+        }
         const values = packed(outputs[name] as NdView);
         results[i].data.set(values.subarray(0, kept), first * actionSize);
       });
@@ -189,6 +195,9 @@ function checkPolicyManifest({
     }
     if (action.low.some((low, i) => !(low < action.high[i]))) fail('action.low must be below high');
   }
+  if (head.type === 'tanh-gaussian' && !(head.logStdMin <= head.logStdMax)) {
+    fail(`head.logStdMin must not exceed logStdMax ${head.logStdMax}, got ${head.logStdMin}`);
+  }
   for (const field of ['mean', 'std'] as const) {
     const length = obsNormalizer?.[field].length ?? obsSize;
     if (length !== obsSize) {
@@ -198,7 +207,7 @@ function checkPolicyManifest({
 }
 
 function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
-  const { head, input, obsSize } = manifest;
+  const { actionSize, head, input, obsSize } = manifest;
   const [only, ...more] = network.inputs;
   if (only?.name !== input || more.length > 0) {
     const names = network.inputs.map(({ name }) => name).join(', ');
@@ -214,9 +223,21 @@ function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
   }
   const outputs = head.type === 'deterministic' ? [head.action] : [head.mean, head.logStd];
   for (const name of outputs) {
-    if (!network.outputs.some((output) => output.name === name)) {
-      const names = network.outputs.map((output) => output.name).join(', ');
+    const output = network.outputs.find((candidate) => candidate.name === name);
+    if (output === undefined) {
+      const names = network.outputs.map((candidate) => candidate.name).join(', ');
       fail(`head must name outputs of the graph (${names}), got '${name}'`);
+    }
+    if (output.dtype !== 'float32' && output.dtype !== 'float16') {
+      fail(`output '${name}' must be float32 or float16 in the graph, got ${output.dtype}`);
+    }
+    const { shape } = output;
+    // An exporter may leave the shape of an output open; what is stated must agree.
+    if (
+      shape !== null &&
+      (shape.length !== 2 || (typeof shape[1] === 'number' && shape[1] !== actionSize))
+    ) {
+      fail(`output '${name}' must have shape [batch, ${actionSize}] in the graph, got [${shape}]`);
     }
   }
 }

@@ -1,4 +1,14 @@
-import { isNd, isTypedArray, type NdView, nd, packed, ShapeError, type TypedArray } from '../nd.js';
+import {
+  describe,
+  expectExtent,
+  isNd,
+  isTypedArray,
+  type NdView,
+  nd,
+  packed,
+  ShapeError,
+  type TypedArray,
+} from '../nd.js';
 import { float16ToFloat32, float32ToFloat16 } from './float16.js';
 import type { InputInfo } from './graph.js';
 import { isOrtTensor, makeTensor, type Ort, type OrtTensor } from './ort.js';
@@ -60,10 +70,11 @@ export function toTensors(
     const view = isTypedArray(feed) ? nd(feed) : feed;
     if (!isNd(view)) {
       throw new TypeError(
-        `run: input '${input.name}' must be a view, a typed array or a tensor, got ${typeof feed}`,
+        `run: input '${input.name}' must be a view, a typed array or a tensor, got ${describe(feed)}`,
       );
     }
     checkShape(input, view.shape, symbols);
+    expectExtent(`run: input '${input.name}'`, view);
     tensors[input.name] = makeTensor(ort, input.dtype, elementsOf(input, view), view.shape);
   }
   return tensors;
@@ -78,7 +89,8 @@ export function toView(tensor: OrtTensor): NdView<TypedArray> {
 
 function elementsOf(input: InputInfo, view: NdView<TypedArray>): TypedArray {
   const store = STORES[input.dtype];
-  const got = view.data.constructor.name;
+  // The tag, not the constructor's name: Node's Buffer is a Uint8Array.
+  const got: string = view.data[Symbol.toStringTag];
   if (input.dtype === 'float16' && got !== store) {
     if (got === 'Float16Array') return float16Bits(packed(view));
     if (view.data instanceof Float32Array) return float32ToFloat16(packed(view as NdView));

@@ -1,10 +1,16 @@
-import { type NdView, nd, packed, type TypedArray } from '../nd.js';
+import { type NdView, nd, packed, sizeOf, type TypedArray } from '../nd.js';
 import { ModelContractError } from './errors.js';
 import type { TensorInfo } from './graph.js';
 import type { Golden, GoldenTensor } from './manifest.js';
 
-const ATOL = 1e-5;
-const RTOL = 1e-3;
+interface Tolerance {
+  readonly atol: number;
+  readonly rtol: number;
+}
+
+const TOLERANCE: Tolerance = { atol: 1e-5, rtol: 1e-3 };
+/** Half precision has 11 bits, and each runtime rounds after other steps. */
+const TOLERANCE_FLOAT16: Tolerance = { atol: 1e-3, rtol: 1e-2 };
 
 /** Golden inputs as feeds, in each input's dtype. */
 export function goldenFeeds(
@@ -27,6 +33,7 @@ export function goldenFeeds(
 export function checkGolden(
   golden: Golden,
   outputs: Readonly<Record<string, NdView<TypedArray>>>,
+  infos: readonly TensorInfo[],
   where: string,
 ): void {
   for (const [name, expected] of Object.entries(golden.outputs)) {
@@ -37,11 +44,19 @@ export function checkGolden(
           `inputs, got ${output === undefined ? 'none' : `[${output.shape}]`}`,
       );
     }
+    if (expected.data.length !== sizeOf(expected.shape)) {
+      throw new ModelContractError(
+        `load: golden output '${name}' of ${where} must have ${sizeOf(expected.shape)} elements for ` +
+          `its shape [${expected.shape}], got ${expected.data.length}`,
+      );
+    }
+    const half = infos.find((info) => info.name === name)?.dtype === 'float16';
+    const { atol, rtol } = half ? TOLERANCE_FLOAT16 : TOLERANCE;
     const got = packed(output);
     for (let i = 0; i < got.length; i++) {
       const want = expected.data[i];
       // Written so that NaN fails.
-      if (!(Math.abs(Number(got[i]) - want) <= ATOL + RTOL * Math.abs(want))) {
+      if (!(Math.abs(Number(got[i]) - want) <= atol + rtol * Math.abs(want))) {
         throw new ModelContractError(
           `load: ${where} does not reproduce its golden outputs: '${name}' element ${i} must be ` +
             `${want}, got ${got[i]}; export the model again, or load with golden: false to accept it`,
@@ -56,8 +71,18 @@ function elements(tensor: GoldenTensor, dtype: string | undefined): TypedArray {
   switch (dtype) {
     case 'int64':
       return BigInt64Array.from(data, BigInt);
+    case 'uint64':
+      return BigUint64Array.from(data, BigInt);
     case 'int32':
       return Int32Array.from(data);
+    case 'uint32':
+      return Uint32Array.from(data);
+    case 'int16':
+      return Int16Array.from(data);
+    case 'uint16':
+      return Uint16Array.from(data);
+    case 'int8':
+      return Int8Array.from(data);
     case 'uint8':
     case 'bool':
       return Uint8Array.from(data);

@@ -19,6 +19,22 @@ export interface InputInfo extends TensorInfo {
   readonly shape: readonly (number | string)[];
 }
 
+/** Element types that feeds and results can have. */
+const DTYPES: ReadonlySet<string> = new Set([
+  'float32',
+  'float64',
+  'float16',
+  'int8',
+  'int16',
+  'int32',
+  'int64',
+  'uint8',
+  'uint16',
+  'uint32',
+  'uint64',
+  'bool',
+]);
+
 const RANDOM_OPS: ReadonlySet<string> = new Set([
   'Bernoulli',
   'Multinomial',
@@ -56,6 +72,21 @@ export function readGraph(bytes: Uint8Array, where: string): OnnxModel {
         'noise an input, or, for Dropout, export in evaluation mode',
     );
   }
+  const odd = [...model.graph.inputs, ...model.graph.outputs].find((value) => !value.isTensor);
+  if (odd !== undefined) {
+    throw new ModelContractError(
+      `load: '${odd.name}' of ${where} must be a tensor; sequences, maps and optionals are not supported`,
+    );
+  }
+  const unreadable = [...model.graph.inputs, ...model.graph.outputs].find(
+    (value) => !DTYPES.has(value.dtype),
+  );
+  if (unreadable !== undefined) {
+    throw new ModelContractError(
+      `load: '${unreadable.name}' of ${where} must be of a type that a typed array can hold, got ` +
+        `${unreadable.dtype}; cast it inside the graph, as to float32 or int64`,
+    );
+  }
   for (const input of model.graph.inputs) {
     if (input.shape === null) {
       throw new ModelContractError(
@@ -63,12 +94,6 @@ export function readGraph(bytes: Uint8Array, where: string): OnnxModel {
           'which ONNX Runtime may abort the process; export it with a shape (symbolic lengths are fine)',
       );
     }
-  }
-  const odd = [...model.graph.inputs, ...model.graph.outputs].find((value) => !value.isTensor);
-  if (odd !== undefined) {
-    throw new ModelContractError(
-      `load: '${odd.name}' of ${where} must be a tensor; sequences, maps and optionals are not supported`,
-    );
   }
   return model;
 }

@@ -24,8 +24,8 @@ export type Device =
 
 /** How to load a network. */
 export interface NetworkOptions extends SourceOptions {
-  /** Devices in order of preference; the first that loads the graph is taken. Default `['cpu']`. */
-  devices?: readonly Device[];
+  /** Devices in order of preference; the first that loads the graph is taken. Default `cpu`. */
+  devices?: Device | readonly Device[];
   /** Whether the manifest's golden vectors are checked at load. Default true. */
   golden?: boolean;
   /** Further session options of ONNX Runtime, such as `intraOpNumThreads` (1 by default). */
@@ -111,7 +111,8 @@ export class Network implements AsyncDisposable {
     const network = new Network(ort, loaded, model, queue);
     if (golden !== undefined && options.golden !== false) {
       try {
-        checkGolden(golden, await network.run(goldenFeeds(golden, network.inputs)), where);
+        const outputs = await network.run(goldenFeeds(golden, network.inputs));
+        checkGolden(golden, outputs, network.outputs, where);
       } catch (error) {
         await network.dispose();
         if (error instanceof ModelContractError) throw error;
@@ -199,9 +200,10 @@ async function createSession(
   bytes: Uint8Array,
   externalData: { path: string; data: Uint8Array }[],
   where: string,
-  { devices = ['cpu'], session: sessionOptions }: NetworkOptions,
+  { devices: wanted = 'cpu', session: sessionOptions }: NetworkOptions,
   queue: SerialQueue,
 ): Promise<LoadedSession> {
+  const devices = typeof wanted === 'string' ? [wanted] : wanted;
   if (devices.length === 0)
     throw new RangeError("load: devices must name at least one, such as 'cpu'");
   const failures: DeviceFailure[] = [];
@@ -221,7 +223,8 @@ async function createSession(
     }
   }
   const reasons = failures.map(({ device, reason }) => `${device}: ${reason}`).join('; ');
-  throw new ModelLoadError(
-    `load: no device could load ${where} (${reasons}); add 'cpu' to devices`,
-  );
+  const remedy = devices.some((device) => device === 'cpu' || device === 'wasm')
+    ? ''
+    : "; add 'cpu' to devices";
+  throw new ModelLoadError(`load: no device could load ${where} (${reasons})${remedy}`);
 }

@@ -104,12 +104,24 @@ function splitFile(source: string | URL): [place: string | URL, file?: string] {
   const path = url === undefined ? String(source) : url.pathname;
   const isFile = path.endsWith('.onnx');
   if (url !== undefined) {
-    if (!isFile) return [new URL(path.endsWith('/') ? url : `${url.href}/`)];
-    return [new URL('.', url), decodeURIComponent(path.slice(path.lastIndexOf('/') + 1))];
+    const folder = new URL(url);
+    folder.hash = '';
+    const cut = path.lastIndexOf('/') + 1;
+    if (isFile) folder.pathname = path.slice(0, cut);
+    else if (!path.endsWith('/')) folder.pathname += '/';
+    return isFile ? [folder, decoded(path.slice(cut))] : [folder];
   }
   if (!isFile) return [path];
   const cut = Math.max(path.lastIndexOf('/'), path.lastIndexOf('\\')) + 1;
   return [path.slice(0, cut) || '.', path.slice(cut)];
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    throw new ModelLoadError(`load: a URL must be percent-encoded UTF-8, got '${part}'`);
+  }
 }
 
 /** A string is a URL when it says so; elsewhere than in Node every string is one. */
@@ -121,21 +133,21 @@ function asUrl(source: string | URL): URL | undefined {
 }
 
 function webFolder(base: URL): ModelFolder {
+  const where = base.origin + base.pathname;
   return {
-    where: base.href,
+    where,
     read: async (name) => {
-      checkName(name, base.href);
-      const url = new URL(name.split('/').map(encodeURIComponent).join('/'), base);
-      let response: Response;
+      checkName(name, where);
       try {
-        response = await fetch(url);
+        const url = new URL(name.split('/').map(encodeURIComponent).join('/'), base);
+        // A query, such as an access token, holds for every file of the folder.
+        url.search = base.search;
+        const response = await fetch(url);
+        if (!response.ok) throw new Error(`HTTP ${response.status}`);
+        return new Uint8Array(await response.arrayBuffer());
       } catch (error) {
-        throw new ModelLoadError(`load: cannot fetch ${url.href}: ${reasonOf(error)}`);
+        throw new ModelLoadError(`load: cannot fetch ${where}${name}: ${reasonOf(error)}`);
       }
-      if (!response.ok) {
-        throw new ModelLoadError(`load: cannot fetch ${url.href}: HTTP ${response.status}`);
-      }
-      return new Uint8Array(await response.arrayBuffer());
     },
   };
 }

@@ -1,4 +1,6 @@
+import { unzipSync } from 'fflate';
 import { imagine, maxPairwiseDifference, nd } from 'umwelt';
+import { writeNpz } from 'umwelt/formats';
 import { expect, test } from 'vitest';
 import { constantly, lineWorld } from '../support/line-world.js';
 
@@ -24,4 +26,16 @@ test('transitions() lists the valid steps, by start and then by step', async () 
     // This world's members go by the place in the batch, which shrinks as rows end.
     member: Int32Array.of(0, 0, 0, 1, 0),
   });
+});
+
+test('transitions() go into a file as they are', async () => {
+  const dream = await imagine(lineWorld(), constantly(1), {
+    start: nd([[5], [0]]),
+    horizon: 3,
+    seed: 0,
+  }).collect();
+  const files = unzipSync(writeNpz(dream.transitions()));
+  // The policy gave no log-densities, so there is no such array.
+  expect(Object.keys(files)).toContain('nextObs.npy');
+  expect(Object.keys(files)).not.toContain('logProb.npy');
 });
