@@ -1,0 +1,331 @@
+/** The page: one HTML file that needs nothing else. */
+
+import type { NdView, Trajectory } from 'umwelt';
+import type { Comparison } from './compare.js';
+import type { Fan } from './fan.js';
+import type { DemoOptions } from './options.js';
+import { bandChart, scatterChart } from './plots.js';
+import { decimal, HEADINGS, tableCells } from './table.js';
+
+/** Everything the page tells. */
+export interface Report {
+  readonly options: DemoOptions;
+  readonly model: { readonly name: string; readonly members: number; readonly elites: number };
+  readonly policy: string;
+  readonly obsNames: readonly string[];
+  /** Milliseconds of one step. */
+  readonly stepMs: number;
+  /** The same dream, once scored by `maxPairwiseDifference` and once by `maxAleatoric`. */
+  readonly dreams: readonly [Trajectory, Trajectory];
+  readonly coefficient: number;
+  readonly comparison: Comparison;
+  readonly fan: Fan;
+  /** Transitions in the dream, and how many a second. */
+  readonly transitions: number;
+  readonly rate: number;
+}
+
+/** Coordinates worth a picture, where the task has them. */
+const COORDINATES = [
+  { name: 'z', title: 'Height', unit: 'torso height (m)' },
+  { name: 'pitch', title: 'Pitch', unit: 'forward lean (rad)' },
+  { name: 'vx', title: 'Forward velocity', unit: 'torso velocity (m/s)' },
+];
+
+/** Steps at which uncertainty is held against error. */
+const SCATTER_STEPS = [1, 5, 15];
+
+/** Writes the page. */
+export function renderReport(report: Report): string {
+  const { options, model, policy, comparison, transitions, rate } = report;
+  const { rows, horizon, seed } = options;
+  const title = 'A hopper, dreamt and real';
+  return `<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>${title}</title>
+<style>${STYLE}</style>
+</head>
+<body>
+<main>
+<header>
+<h1>${title}</h1>
+<p class="lead">${rows} trajectories of up to ${horizon} steps (${seconds(report, horizon)}&nbsp;s),
+imagined by an ensemble of ${model.members} networks, beside what the MuJoCo simulator does from the
+same states under the same actions.</p>
+</header>
+${fanSection(report)}
+${trustSection(report)}
+${scatterSection(report)}
+${tableSection(report)}
+<footer>
+<p>Ensemble <code>${escapeHtml(model.name)}</code> (${model.members} members, ${model.elites} elites
+sampled), policy <code>${escapeHtml(policy)}</code>, seed ${seed}: ${count(transitions)} imagined
+transitions, ${count(rate)} a second on this machine with the penalty of all members.
+Simulator: MuJoCo in WebAssembly. ${comparison.reality.fellUnseen} rows fell in the simulator at a step
+that the dream survived; ${comparison.reality.onlyDreamt} fell only in the dream;
+${report.dreams[0].nonFinite} ended in a result that was not finite.</p>
+<p>Made by <code>npm run demo -- --seed ${seed} --rows ${rows} --horizon ${horizon}</code>.</p>
+</footer>
+</main>
+</body>
+</html>
+`;
+}
+
+function fanSection(report: Report): string {
+  const { fan, obsNames, options } = report;
+  const points = fan.actual.length;
+  const figures = COORDINATES.filter(({ name }) => obsNames.includes(name)).map(
+    ({ name, title, unit }) => {
+      const dim = obsNames.indexOf(name);
+      const chart = bandChart({
+        description: `${title} of one start by step: imagined paths as bands, the true path as a line`,
+        xLabel: stepLabel(report),
+        yLabel: unit,
+        firstStep: 0,
+        values: fan.actual.map((_, t) =>
+          fan.imagined.map((path) => path[t * obsNames.length + dim]),
+        ),
+        actual: fan.actual.map((obs, step) => ({ step, value: obs[dim] })),
+      });
+      return figure(title, chart);
+    },
+  );
+  return section(
+    `One start, one plan, ${fan.imagined.length} dreams`,
+    legend('true', 'simulator') + legend('median', 'median dream') + bandLegend('dreams'),
+    figures,
+    `Start ${fan.row}, ${points - 1} steps, seed ${options.seed}: every dream takes the same recorded
+    actions and differs only in its noise, so the bands are what the model holds possible; a fall does
+    not end them. The start is the one of median error among those that stayed comparable the longest.`,
+  );
+}
+
+function trustSection(report: Report): string {
+  const { comparison, dreams, options } = report;
+  const { mask } = comparison.reality;
+  const shared = comparison.lines.filter(({ rows }) => rows > 0);
+  const scores = [
+    { title: 'Disagreement', name: 'maxPairwiseDifference' },
+    { title: 'Noise', name: 'maxAleatoric' },
+  ];
+  const figures = [
+    figure(
+      'Model error',
+      bandChart({
+        description: 'Error of imagined observations by step, as bands over rows',
+        xLabel: stepLabel(report),
+        yLabel: 'error (standard deviations)',
+        firstStep: 1,
+        fromZero: true,
+        values: columns(comparison.error.perRow, mask),
+        dashed: shared.map(({ horizon, error }) => ({ step: horizon, value: error })),
+      }),
+    ),
+    ...scores.map(({ title, name }, i) => {
+      const values = columns(dreams[i].uncertainty, mask);
+      return figure(
+        title,
+        bandChart({
+          description: `${name} of the dream by step, as bands over rows`,
+          xLabel: stepLabel(report),
+          yLabel: `${name} (output units)`,
+          firstStep: 1,
+          fromZero: true,
+          values,
+          dashed: values
+            .map((column, step) => ({ step: step + 1, value: mean(column) }))
+            .filter(({ value }) => Number.isFinite(value)),
+        }),
+      );
+    }),
+  ];
+  const first = shared[0];
+  const last = shared[shared.length - 1];
+  return section(
+    'Error and uncertainty by horizon',
+    legend('median', 'median row') +
+      bandLegend('rows') +
+      legend('dashed', 'root mean square error, mean uncertainty'),
+    figures,
+    `Seed ${options.seed}. Error is the distance to the simulator in standard deviations of the training
+    data: ${decimal(first.error)} after one step over ${first.rows} rows, ${decimal(last.error)} after
+    ${last.horizon} over ${last.rows}. Uncertainty is that of the prediction made at that step, over rows
+    that still count: how far apart two members' means lie at most, and the largest noise that a member
+    predicts, as lengths in the outputs' own units (m, rad, m/s, rad/s and reward).`,
+  );
+}
+
+function scatterSection(report: Report): string {
+  const { comparison, dreams, options } = report;
+  const { mask } = comparison.reality;
+  const steps = [...new Set(SCATTER_STEPS.map((step) => Math.min(step, options.horizon)))];
+  const uncertainty = columns(dreams[0].uncertainty, mask);
+  const error = columns(comparison.error.perRow, mask);
+  const shown = (values: readonly number[][]) => steps.flatMap((step) => values[step - 1]);
+  const figures = steps.map((step) => {
+    const correlation = decimal(comparison.lines[step - 1].rankCorrelation[0]);
+    return figure(
+      `Step ${step}: rank correlation ${correlation}`,
+      scatterChart({
+        description: `Uncertainty against true error at step ${step}, rank correlation ${correlation}`,
+        xLabel: 'maxPairwiseDifference (output units)',
+        yLabel: 'error (standard deviations)',
+        points: uncertainty[step - 1].map((x, i) => ({ x, y: error[step - 1][i] })),
+        xDomain: extent(shown(uncertainty)),
+        yDomain: extent(shown(error)),
+      }),
+    );
+  });
+  return section(
+    'Does the model know when it is wrong?',
+    legend('dot', 'one row') + legend('true', 'medians of five equal groups'),
+    figures,
+    `Seed ${options.seed}, ${steps
+      .map((step) => `${comparison.lines[step - 1].rows} rows at step ${step}`)
+      .join(', ')}; both axes are logarithmic
+    and the same in every picture. A rank correlation of 1 says that rows
+    of higher uncertainty have higher error, 0 that there is no such order. Error adds up along a dream
+    and uncertainty is of one prediction, so later steps ask more of it.`,
+  );
+}
+
+function tableSection({ comparison, coefficient, options }: Report): string {
+  const cells = tableCells(comparison.lines);
+  const row = (tag: string, values: readonly string[]) =>
+    `<tr>${values.map((value) => `<${tag}>${escapeHtml(value)}</${tag}>`).join('')}</tr>`;
+  return `<section>
+<h2>By horizon</h2>
+<div class="scroll"><table>
+<thead>${row('th', HEADINGS)}</thead>
+<tbody>${cells.map((values) => row('td', values)).join('\n')}</tbody>
+</table></div>
+<p class="caption">Seed ${options.seed}. Means over rows. A step counts where dream and simulator both
+take it; a row that has ended in either keeps its return so far and leaves error, correlation and
+<em>rows</em>. Penalty is ${coefficient} × maxPairwiseDifference, added up; it is not taken off the
+imagined return shown. Error is the root mean square in standard deviations of the training data.</p>
+</section>`;
+}
+
+function section(
+  title: string,
+  legends: string,
+  figures: readonly string[],
+  caption: string,
+): string {
+  return `<section>
+<h2>${escapeHtml(title)}</h2>
+<p class="legend">${legends}</p>
+<div class="figures">${figures.join('\n')}</div>
+<p class="caption">${caption}</p>
+</section>`;
+}
+
+function figure(title: string, svg: string): string {
+  return `<figure><figcaption>${escapeHtml(title)}</figcaption>${svg}</figure>`;
+}
+
+function legend(kind: string, text: string): string {
+  return `<span><i class="${kind}"></i>${escapeHtml(text)}</span>`;
+}
+
+function bandLegend(what: string): string {
+  return legend('inner', `middle half of the ${what}`) + legend('outer', 'middle 80%');
+}
+
+/** Values of a `[B, T]` view by step, in the rows whose mask is 1 there. */
+function columns(view: NdView, mask: NdView<Uint8Array>): number[][] {
+  const [rows, horizon] = mask.shape;
+  return Array.from({ length: horizon }, (_, step) => {
+    const values: number[] = [];
+    for (let row = 0; row < rows; row++) {
+      const at = row * horizon + step;
+      if (mask.data[at] === 1) values.push(view.data[at]);
+    }
+    return values;
+  });
+}
+
+/** The smallest and the largest of positive values. */
+function extent(values: readonly number[]): [number, number] {
+  const positive = values.filter((value) => value > 0);
+  return [Math.min(...positive), Math.max(...positive)];
+}
+
+function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+function stepLabel({ stepMs }: Report): string {
+  return `steps of ${stepMs} ms`;
+}
+
+function seconds({ stepMs }: Report, steps: number): string {
+  return ((steps * stepMs) / 1000).toFixed(2);
+}
+
+function count(value: number): string {
+  return Math.round(value).toLocaleString('en');
+}
+
+function escapeHtml(text: string): string {
+  return text.replace(/[&<>"]/g, (char) => `&#${char.charCodeAt(0)};`);
+}
+
+const STYLE = `
+:root {
+  --paper: #fdfdfb; --ink: #1d2026; --soft: #5d6470; --rule: #dcdfe4;
+  --imagined: #2a6fbb; --true: #14161a;
+}
+@media (prefers-color-scheme: dark) {
+  :root {
+    --paper: #15171b; --ink: #e8eaed; --soft: #a2a9b4; --rule: #33373f;
+    --imagined: #6fb1f5; --true: #ffffff;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  margin: 0; background: var(--paper); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', sans-serif;
+}
+main { max-width: 1160px; margin: 0 auto; padding: 40px 20px 56px; }
+h1 { font-size: clamp(1.7rem, 5vw, 2.3rem); line-height: 1.15; letter-spacing: -0.02em; margin: 0 0 12px; }
+h2 { font-size: 1.25rem; letter-spacing: -0.01em; margin: 0 0 6px; }
+p { margin: 0; }
+.lead { font-size: 1.08rem; max-width: 44em; color: var(--soft); }
+section { margin-top: 44px; border-top: 1px solid var(--rule); padding-top: 24px; }
+.legend { display: flex; flex-wrap: wrap; gap: 4px 20px; font-size: 0.86rem; color: var(--soft); }
+.legend span { display: inline-flex; align-items: center; gap: 8px; }
+.legend i { width: 22px; height: 0; border-top: 2px solid var(--imagined); }
+.legend i.true { border-top: 3px solid var(--true); }
+.legend i.dashed { border-top-style: dashed; }
+.legend i.inner, .legend i.outer { height: 12px; border: 0; background: var(--imagined); }
+.legend i.inner { opacity: 0.43; }
+.legend i.outer { opacity: 0.18; }
+.legend i.dot { width: 7px; height: 7px; border: 0; border-radius: 50%; background: var(--imagined); opacity: 0.7; }
+.figures { display: grid; gap: 20px 24px; margin: 18px 0 14px;
+  grid-template-columns: repeat(auto-fit, minmax(min(310px, 100%), 1fr)); }
+figure { margin: 0; max-width: 460px; }
+figcaption { font-weight: 600; font-size: 0.95rem; margin-bottom: 6px; }
+svg { display: block; width: 100%; height: auto; overflow: visible; }
+.caption, footer p { font-size: 0.9rem; color: var(--soft); max-width: 62em; }
+.scroll { overflow-x: auto; margin: 10px 0 14px; }
+table { border-collapse: collapse; font-size: 0.92rem; font-variant-numeric: tabular-nums; min-width: 100%; }
+th, td { text-align: right; padding: 6px 12px; border-bottom: 1px solid var(--rule); }
+th { font-weight: 600; font-size: 0.82rem; line-height: 1.3; vertical-align: bottom; color: var(--soft); }
+th:first-child, td:first-child { padding-left: 0; }
+@media (max-width: 600px) {
+  main { padding: 28px 16px 40px; }
+  th, td { padding: 6px 2px; }
+  table { font-size: 0.74rem; }
+  th { font-size: 0.62rem; }
+  th:last-child, td:last-child { padding-right: 0; }
+}
+footer { margin-top: 44px; border-top: 1px solid var(--rule); padding-top: 20px; }
+footer p + p { margin-top: 8px; }
+code { font: 0.92em ui-monospace, 'SF Mono', Menlo, Consolas, monospace; }
+`;
