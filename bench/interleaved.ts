@@ -33,6 +33,12 @@ export async function interleaved(
   return [...times].map(([name, list]) => {
     const sorted = list.sort((a, b) => a - b);
     const quantile = (q: number) => sorted[Math.round(q * (sorted.length - 1))];
-    return { name, runs: list.length, p25: quantile(0.25), median: quantile(0.5), p75: quantile(0.75) };
+    return {
+      name,
+      runs: list.length,
+      p25: quantile(0.25),
+      median: quantile(0.5),
+      p75: quantile(0.75),
+    };
   });
 }

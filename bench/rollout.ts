@@ -31,7 +31,9 @@ const PENALTIES = {
 const folder = new URL('../examples/models/', import.meta.url);
 const model = await EnsembleDynamics.load(ort, new URL('hopper-ensemble', folder));
 const policy = await NetworkPolicy.load(ort, new URL('hopper-policy', folder));
-const { qpos, qvel } = JSON.parse(readFileSync(new URL('hopper-ensemble/starts.json', folder), 'utf8'));
+const { qpos, qvel } = JSON.parse(
+  readFileSync(new URL('hopper-ensemble/starts.json', folder), 'utf8'),
+);
 
 const table = new Table({
   head: ['rows', 'variant', 'ms, median', 'p25', 'p75', 'transitions/s', 'bucketed takes'],
