@@ -277,7 +277,9 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const { penalty, terminate } = this.#options;
     const [rows] = obs.shape;
     const what = "imagine: the model's obs";
-    const nextObs = rowMajorView(expectMatrix(what, result.obs, rows, this.#model.obsSize));
+    expectMatrix(what, result.obs, rows, this.#model.obsSize);
+    // A copy, for a model may write its next answer into the same memory.
+    const nextObs = nd(packed(result.obs).slice(), result.obs.shape);
     expectOnePerRow("the model's reward", result.reward, Float32Array, rows);
     let terminated = new Uint8Array(rows);
     if (result.terminated !== undefined) {

@@ -105,6 +105,36 @@ describe('yielded arrays', () => {
   });
 });
 
+describe('a model and a policy that answer in the same memory every time', () => {
+  test('are read before they write again', async () => {
+    const options = { start, horizon: 4, seed: 0 };
+    const world = lineWorld({ sigma: 1, end: 9 });
+    const memory = new Map<string, Float32Array>();
+    const reuse = (name: string, values: Float32Array) => {
+      const kept = memory.get(name) ?? new Float32Array(8);
+      memory.set(name, kept);
+      kept.set(values);
+      return kept.subarray(0, values.length);
+    };
+    const thrifty = {
+      ...world,
+      step: async (...args: Parameters<typeof world.step>) => {
+        const result = await world.step(...args);
+        const obs = nd(reuse('obs', result.obs.data), result.obs.shape);
+        return { ...result, obs, reward: reuse('reward', result.reward) };
+      },
+    };
+    const action = () => reuse('action', new Float32Array(4).fill(0.5));
+    const dream = await imagine(
+      thrifty,
+      (obs) => nd(action().subarray(0, obs.shape[0]), obs.shape),
+      options,
+    ).collect();
+    const plain = lineWorld({ sigma: 1, end: 9 });
+    expect(dream).toEqual(await imagine(plain, constantly(0.5), options).collect());
+  });
+});
+
 describe('two rollouts that take turns on one model', () => {
   test('dream what they dream alone', async () => {
     const world = lineWorld({ sigma: 1, end: 9, asynchronous: true });
