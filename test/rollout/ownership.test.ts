@@ -125,13 +125,16 @@ describe('a model and a policy that answer in the same memory every time', () =>
       },
     };
     const action = () => reuse('action', new Float32Array(4).fill(0.5));
-    const dream = await imagine(
-      thrifty,
-      (obs) => nd(action().subarray(0, obs.shape[0]), obs.shape),
-      options,
-    ).collect();
+    const stepsOf = async (rollout: AsyncIterable<RolloutStep>) => {
+      const steps: RolloutStep[] = [];
+      for await (const step of rollout) steps.push(step);
+      return steps;
+    };
+    const steps = await stepsOf(
+      imagine(thrifty, (obs) => nd(action().subarray(0, obs.shape[0]), obs.shape), options),
+    );
     const plain = lineWorld({ sigma: 1, end: 9 });
-    expect(dream).toEqual(await imagine(plain, constantly(0.5), options).collect());
+    expect(steps).toEqual(await stepsOf(imagine(plain, constantly(0.5), options)));
   });
 });
 
