@@ -16,7 +16,7 @@ import type {
 } from './contract.js';
 import { checkEnsembleGraphs, checkEnsembleManifest, outputSize } from './ensemble-contract.js';
 import { EnsemblePrediction } from './ensemble-prediction.js';
-import { LogVarianceForm } from './log-variance.js';
+import { clampedVariance, LogVarianceForm } from './log-variance.js';
 import { canBucket, membersOf, type RunMembers } from './members.js';
 import { normalizeRow } from './normalizer.js';
 import { Scratch } from './scratch.js';
@@ -195,12 +195,8 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     const raw = bucketed
       ? await this.#runBucketed(state.obs, action, member, context)
       : await this.#runAll(state.obs, action, context);
-    const {
-      nextObs,
-      reward: learned,
-      sample,
-    } = this.#sample(state, raw, bucketed, member, context);
-
+    const outputs = this.#draw(raw, bucketed, member, context);
+    const { nextObs, reward: learned } = this.#arrive(state.obs, outputs);
     const transitions = {
       obs: rowMajorView(state.obs),
       action: rowMajorView(action),
@@ -217,7 +213,13 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
       ...(terminated && { terminated }),
       ...(prediction && {
         prediction: new EnsemblePrediction(
-          { mean: nd(raw.mean, shape), sample, member, elites, rewardIndex },
+          {
+            mean: nd(raw.mean, shape),
+            sample: nd(outputs, shape.slice(1)),
+            member,
+            elites,
+            rewardIndex,
+          },
           raw.logVar,
           this.#logVariance,
         ),
@@ -365,49 +367,58 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     }
   }
 
-  #sample(
-    state: EnsembleState,
+  /** One output row for each row: a draw from its member, or the elites' mean; `[B, D]`. */
+  #draw(
     { mean, logVar }: RawOutputs,
     bucketed: boolean,
     member: Int32Array,
-    context: FullContext,
-  ): { nextObs: NdView; reward: Float32Array; sample: NdView | undefined } {
-    const { obsSize } = this;
-    const rows = state.obs.shape[0];
+    { noise, prediction, scratch }: FullContext,
+  ): Float32Array {
+    const rows = member.length;
     const D = this.#obsOf.length;
-    const { elites } = this.manifest;
-    const expectation = this.propagation === 'expectation';
-    const variance = expectation ? undefined : this.#logVariance;
-    const noise =
-      variance && context.noise.normal(D, { out: context.scratch.float32('noise', rows * D) }).data;
-    const obs = packed(state.obs);
-    const nextObs = zeros([rows, obsSize]);
-    const reward = new Float32Array(rows);
-    const sample = context.prediction ? zeros([rows, D]) : undefined;
-    for (let row = 0; row < rows; row++) {
-      const from = (bucketed ? row : member[row] * rows + row) * D;
-      for (let d = 0; d < D; d++) {
-        let value: number;
-        if (expectation) {
-          value = 0;
-          for (const e of elites) value += mean[(e * rows + row) * D + d];
-          value /= elites.length;
-        } else {
-          value = mean[from + d];
-          if (variance && noise && logVar) {
-            value += Math.sqrt(variance.variance(logVar[from + d], d)) * noise[row * D + d];
-          }
-        }
-        if (sample) sample.data[row * D + d] = value;
-        const i = this.#obsOf[d];
-        if (i < 0) reward[row] = value;
-        else
-          nextObs.data[row * obsSize + i] = this.#isDelta[d]
-            ? obs[row * obsSize + i] + value
-            : value;
+    const out = prediction ? new Float32Array(rows * D) : scratch.float32('sample', rows * D);
+    if (this.propagation === 'expectation') {
+      const { elites } = this.manifest;
+      for (let i = 0; i < out.length; i++) {
+        let sum = 0;
+        for (const e of elites) sum += mean[e * out.length + i];
+        out[i] = sum / elites.length;
+      }
+      return out;
+    }
+    for (let row = 0, to = 0; row < rows; row++) {
+      let from = (bucketed ? row : member[row] * rows + row) * D;
+      for (let d = 0; d < D; d++) out[to++] = mean[from++];
+    }
+    if (this.#logVariance === undefined || logVar === undefined) return out;
+    const { floor, inverseCeiling } = this.#logVariance;
+    const normal = noise.normal(D, { out: scratch.float32('noise', rows * D) }).data;
+    for (let row = 0, to = 0; row < rows; row++) {
+      let from = (bucketed ? row : member[row] * rows + row) * D;
+      for (let d = 0; d < D; d++, to++) {
+        const variance = clampedVariance(logVar[from++], floor[d], inverseCeiling[d]);
+        out[to] += Math.sqrt(variance) * normal[to];
       }
     }
-    return { nextObs, reward, sample };
+    return out;
+  }
+
+  /** Output rows as observations and rewards. */
+  #arrive(before: NdView, outputs: Float32Array): { nextObs: NdView; reward: Float32Array } {
+    const [rows, width] = before.shape;
+    const D = this.#obsOf.length;
+    const obs = packed(before);
+    const nextObs = zeros([rows, width]);
+    const reward = new Float32Array(rows);
+    for (let row = 0, from = 0; row < rows; row++) {
+      for (let d = 0; d < D; d++, from++) {
+        const i = this.#obsOf[d];
+        const at = row * width + i;
+        if (i < 0) reward[row] = outputs[from];
+        else nextObs.data[at] = this.#isDelta[d] ? obs[at] + outputs[from] : outputs[from];
+      }
+    }
+    return { nextObs, reward };
   }
 }
 

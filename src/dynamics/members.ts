@@ -26,6 +26,9 @@ export type RunMembers = (
   rows: readonly number[],
 ) => Promise<MemberOutputs>;
 
+/** What a member without rows gives. */
+const none = new Float32Array(0);
+
 /** Whether members may be given different rows, which saves running each row on every member. */
 export function canBucket(manifest: EnsembleManifest): boolean {
   return manifest.members !== 'shared';
@@ -71,11 +74,12 @@ function separate(manifest: EnsembleManifest, network: Network, width: number): 
   return async (inputs, rows) => {
     const feeds: Record<string, NdView> = {};
     for (let e = 0; e < names.length; e++) feeds[names[e]] = nd(inputs[e], [rows[e], width]);
-    const outputs = await network.run(feeds);
-    return {
-      mean: mean.map((name, e) => elementsOf(outputs, name, [rows[e], D])),
-      logVar: logVar?.map((name, e) => elementsOf(outputs, name, [rows[e], D])),
-    };
+    const busy = (_: unknown, e: number) => rows[e] > 0;
+    const wanted = [...mean.filter(busy), ...(logVar?.filter(busy) ?? [])];
+    const outputs = await network.run(feeds, wanted);
+    const read = (name: string, e: number) =>
+      rows[e] > 0 ? elementsOf(outputs, name, [rows[e], D]) : none;
+    return { mean: mean.map(read), logVar: logVar?.map(read) };
   };
 }
 
@@ -86,7 +90,6 @@ function files(
 ): RunMembers {
   const { mean, logVar } = manifest.outputs as { mean: string; logVar?: string };
   const D = outputSize(manifest);
-  const none = new Float32Array(0);
   return async (inputs, rows) => {
     const result: Required<MemberOutputs> = { mean: [], logVar: [] };
     for (let e = 0; e < networks.length; e++) {

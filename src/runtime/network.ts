@@ -55,6 +55,7 @@ export class Network implements AsyncDisposable {
   readonly inputs: readonly InputInfo[];
   /** What a run gives. */
   readonly outputs: readonly TensorInfo[];
+  readonly #outputNames: readonly string[];
   readonly #ort: Ort;
   readonly #session: OrtSession;
   readonly #queue: SerialQueue;
@@ -65,6 +66,7 @@ export class Network implements AsyncDisposable {
     this.failures = loaded.failures;
     this.inputs = model.graph.inputs as readonly InputInfo[];
     this.outputs = model.graph.outputs;
+    this.#outputNames = this.outputs.map(({ name }) => name);
     this.#ort = ort;
     this.#session = loaded.session;
     this.#queue = queue;
@@ -128,17 +130,27 @@ export class Network implements AsyncDisposable {
    * Runs the graph.
    *
    * @param feeds - one array for each input, by name; not to be written to before the result is there
+   * @param outputs - names of the outputs to read, each of which costs a copy; default all
    * @returns one view for each output, by name, over memory of its own; float16 comes as float32
-   * @throws TypeError or {@link ShapeError} when a feed does not fit its input
+   * @throws TypeError or {@link ShapeError} when a feed does not fit its input, or an output is unknown
    * @throws {@link DisposedError} after `dispose()`
    */
-  async run(feeds: Readonly<Record<string, Feed>>): Promise<Record<string, NdView<TypedArray>>> {
+  async run(
+    feeds: Readonly<Record<string, Feed>>,
+    outputs: readonly string[] = this.#outputNames,
+  ): Promise<Record<string, NdView<TypedArray>>> {
     if (this.#disposal !== undefined) {
       throw new DisposedError('run: the network must be alive, got a disposed one; load it again');
     }
     const tensors = toTensors(this.#ort, this.inputs, feeds);
+    const stranger = outputs.find((name) => !this.#outputNames.includes(name));
+    if (stranger !== undefined) {
+      throw new TypeError(
+        `run: outputs must be among ${this.#outputNames.join(', ')}, got '${stranger}'`,
+      );
+    }
     return this.#queue.add(async () => {
-      const results = await this.#session.run(tensors as Record<string, never>);
+      const results = await this.#session.run(tensors as Record<string, never>, outputs);
       const views: Record<string, NdView<TypedArray>> = {};
       for (const name of Object.keys(results)) views[name] = toView(results[name] as OrtTensor);
       return views;

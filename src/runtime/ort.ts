@@ -29,8 +29,11 @@ export interface OrtTensorConstructor {
 
 /** A loaded graph of ONNX Runtime. */
 export interface OrtSession {
-  /** Runs the graph on tensors by input name, to tensors by output name. */
-  run(feeds: Record<string, never>): Promise<Readonly<Record<string, unknown>>>;
+  /** Runs the graph on tensors by input name, to tensors by output name; all outputs or those named. */
+  run(
+    feeds: Record<string, never>,
+    fetches: readonly string[],
+  ): Promise<Readonly<Record<string, unknown>>>;
   /** Frees the session. */
   release(): Promise<void>;
 }

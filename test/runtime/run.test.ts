@@ -380,3 +380,15 @@ describe('dispose', () => {
     expect((await second.run({ x: nd([[1, 2, 3]]) })).y.shape).toEqual([1, 3]);
   });
 });
+
+describe('the outputs of a run', () => {
+  test('are all, or those that are named', async () => {
+    await using network = await Network.load(ort, toyEnsemble('shared'), { golden: false });
+    const feed = { x: nd(new Float32Array(10), [2, 5]) };
+    const all = await network.run(feed);
+    expect(Object.keys(all).sort()).toEqual(['logVar', 'mean']);
+    const one = await network.run(feed, ['mean']);
+    expect(one).toEqual({ mean: all.mean });
+    await expectRefusal(network.run(feed, ['mu']), TypeError, 'among mean, logVar', "got 'mu'");
+  });
+});
