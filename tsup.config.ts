@@ -13,6 +13,7 @@ export default defineConfig({
     'evaluation/index': 'src/evaluation/index.ts',
     'onnx/index': 'src/onnx/index.ts',
     'formats/index': 'src/formats/index.ts',
+    'formats/hdf5': 'src/formats/hdf5.ts',
   },
   format: 'esm',
   target: 'es2022',

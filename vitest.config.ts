@@ -11,6 +11,7 @@ export default defineConfig({
     alias: [
       { find: /^umwelt$/, replacement: source('index.ts') },
       { find: /^umwelt\/ndarray$/, replacement: source('ndarray.ts') },
+      { find: /^umwelt\/formats\/hdf5$/, replacement: source('formats/hdf5.ts') },
       { find: /^umwelt\/([a-z]+)$/, replacement: source('$1/index.ts') },
     ],
   },

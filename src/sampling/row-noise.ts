@@ -1,4 +1,5 @@
-import { normalRows, uniformRows } from '../kernels/row-noise.js';
+import { gumbelRows, normalRows, truncatedNormalRows, uniformRows } from '../kernels/row-noise.js';
+import { type Truncation, truncation } from '../kernels/truncation.js';
 import { type NdView, nd } from '../nd.js';
 import { type Key, key, type Seed } from './key.js';
 
@@ -7,11 +8,19 @@ export interface DrawOptions {
   /**
    * Which of a row's independent draws, 0..65535. Noise is a function of its names and nothing is
    * consumed: the same call gives the same numbers, and a second, fresh set needs another `draw`.
-   * Uniform and normal noise of one draw come from the same bits.
+   * The noise of one draw comes from the same bits, whatever its distribution.
    */
   draw?: number;
   /** Memory for the result, at least `rows * width` long; by default new. */
   out?: Float32Array;
+}
+
+/** Bounds of a truncated draw. */
+export interface TruncatedDrawOptions extends DrawOptions {
+  /** Least value, in standard deviations; may be `-Infinity`. Default -2. */
+  low?: number;
+  /** Greatest value, in standard deviations; may be `Infinity`. Default 2. */
+  high?: number;
 }
 
 /**
@@ -85,6 +94,44 @@ export class RowNoise {
     return nd(out, [this.trajectory.length, width]);
   }
 
+  /**
+   * Standard Gumbel numbers, `-ln(-ln u)` in float32, between -3.13 and 22.88: what the largest of
+   * logits plus noise, a draw from their softmax, is made of.
+   *
+   * Both tails keep their digits: a number `g` is within `4e-7 + 1e-7 |g|` of the exact one.
+   *
+   * @param width - numbers a row, at most 262144
+   * @returns float32 `[B, width]`
+   * @throws RangeError for a width or draw outside its range, or an `out` too short
+   */
+  gumbel(width: number, options: DrawOptions = {}): NdView {
+    const { draw, out } = this.#prepare(width, options);
+    const { k0, k1 } = this.key;
+    gumbelRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1);
+    return nd(out, [this.trajectory.length, width]);
+  }
+
+  /**
+   * Standard normal numbers restricted to `[low, high]`, by the inverse of their distribution function
+   * in float32; for a mean and a standard deviation of each number there is {@link TruncatedNormal}.
+   *
+   * Bounds are rounded to float32. A number `z` is within `5e-7 max(1, |z|)` of the exact one. Without
+   * bounds the largest magnitude is 6.34.
+   *
+   * @param width - numbers a row, at most 262144
+   * @returns float32 `[B, width]`
+   * @throws RangeError unless `low < high`; where float32 cannot serve the bounds, that is where both
+   *   lie beyond 8 on the same side, or are closer together than 1/1024 of the larger one; for a
+   *   width or draw outside its range, or an `out` too short
+   */
+  truncatedNormal(width: number, options: TruncatedDrawOptions = {}): NdView {
+    const cut = truncationOf(options);
+    const { draw, out } = this.#prepare(width, options);
+    const { k0, k1 } = this.key;
+    truncatedNormalRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1, cut);
+    return nd(out, [this.trajectory.length, width]);
+  }
+
   #prepare(width: number, { draw = 0, out }: DrawOptions): { draw: number; out: Float32Array } {
     if (!Number.isInteger(width) || width < 0 || width > 4 * 65536) {
       throw new RangeError(`RowNoise: width must be an integer in 0..262144, got ${width}`);
@@ -99,6 +146,27 @@ export class RowNoise {
     }
     return { draw, out: out.length === size ? out : out.subarray(0, size) };
   }
+}
+
+function truncationOf({ low = -2, high = 2 }: TruncatedDrawOptions): Truncation {
+  // The sum turns -0 into 0.
+  const a = Math.fround(low) + 0;
+  const b = Math.fround(high) + 0;
+  if (!(a < b)) {
+    throw new RangeError(`RowNoise: low < high must hold in float32, got ${low} and ${high}`);
+  }
+  if (a > 8 || b < -8) {
+    throw new RangeError(
+      `RowNoise: a bound must be within -8..8, got ${low} and ${high}; for far tails draw from TruncatedNormal`,
+    );
+  }
+  const largest = Math.max(...[a, b].filter(Number.isFinite).map(Math.abs));
+  if (b - a < largest / 1024) {
+    throw new RangeError(
+      `RowNoise: high - low must be at least 1/1024 of the larger bound, got ${low} and ${high}; for narrow bounds draw from TruncatedNormal`,
+    );
+  }
+  return truncation(a, b);
 }
 
 function word(name: string, value: number): number {

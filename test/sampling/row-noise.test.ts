@@ -56,12 +56,20 @@ describe('RowNoise', () => {
   });
 
   // The bits are promised to stored seeds; made by NumPy in float32, see make_noise.py.
-  test.each(golden.cases)('keeps its stream for %o', ({ uniform, normal, ...names }) => {
-    const { seed, stream, step, trajectory, width, draw } = { draw: 0, ...names };
-    const noise = new RowNoise(BigInt(seed), stream, step, Uint32Array.of(trajectory));
-    expect(noise.uniform(width, { draw }).data).toBeBitEqual(Float32Array.from(uniform));
-    expect(noise.normal(width, { draw }).data).toBeBitEqual(Float32Array.from(normal));
-  });
+  test.each(golden.cases)(
+    'keeps its stream for seed $seed, stream $stream, step $step',
+    (names) => {
+      const { seed, stream, step, trajectory, width, draw } = { draw: 0, ...names };
+      const noise = new RowNoise(BigInt(seed), stream, step, Uint32Array.of(trajectory));
+      expect(noise.uniform(width, { draw }).data).toBeBitEqual(Float32Array.from(names.uniform));
+      expect(noise.normal(width, { draw }).data).toBeBitEqual(Float32Array.from(names.normal));
+      expect(noise.gumbel(width, { draw }).data).toBeBitEqual(Float32Array.from(names.gumbel));
+      for (const { low, high, normal } of names.truncated) {
+        const cut = { draw, low: Number(low), high: Number(high) };
+        expect(noise.truncatedNormal(width, cut).data).toBeBitEqual(Float32Array.from(normal));
+      }
+    },
+  );
 
   test('has the moments and tails of its distributions', () => {
     const width = 16;
@@ -123,6 +131,39 @@ describe('RowNoise', () => {
     expect(data.buffer).toBe(out.buffer);
     expect(data.length).toBe(6);
     expect([...out.subarray(6)]).toEqual([-1, -1, -1, -1]);
+  });
+
+  test('keeps truncated normals within their bounds, as float32', () => {
+    const noise = new RowNoise(3, Stream.policy, 0, ids(1000));
+    for (const [low, high] of [
+      [-2, 2],
+      [0.1, 0.3],
+      [0, Infinity],
+      [-Infinity, -7.9],
+      [8, 8.1],
+      [-1e-6, 3e-6],
+      [-1e30, 1e30],
+    ]) {
+      const { data } = noise.truncatedNormal(4, { low, high });
+      expect(Math.min(...data)).toBeGreaterThanOrEqual(Math.fround(low));
+      expect(Math.max(...data)).toBeLessThanOrEqual(Math.fround(high));
+      expect(new Set(data).size).toBeGreaterThan(3500);
+    }
+  });
+
+  test('refuses bounds that float32 cannot serve', () => {
+    const cut = (low: number, high: number) => () =>
+      new RowNoise(1, 0, 0, ids(2)).truncatedNormal(1, { low, high });
+    expect(cut(1, 1)).toThrow('RowNoise: low < high must hold in float32, got 1 and 1');
+    expect(cut(1, 1 + 1e-9)).toThrow(RangeError);
+    expect(cut(Number.NaN, 1)).toThrow(RangeError);
+    expect(cut(3, undefined as unknown as number)).toThrow('got 3 and 2');
+    expect(cut(8.5, Infinity)).toThrow(
+      'a bound must be within -8..8, got 8.5 and Infinity; for far tails draw from TruncatedNormal',
+    );
+    expect(cut(-10, -9)).toThrow(RangeError);
+    expect(cut(5, 5.001)).toThrow('must be at least 1/1024 of the larger bound, got 5 and 5.001');
+    expect(cut(8, Infinity)).not.toThrow();
   });
 
   test('refuses names outside their ranges', () => {
