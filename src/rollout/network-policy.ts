@@ -8,7 +8,7 @@ import { type Device, Network, type NetworkOptions } from '../runtime/network.js
 import type { Ort } from '../runtime/ort.js';
 import { expectCount, paddedRows } from '../runtime/row-chunks.js';
 import { type ModelSource, openFolder } from '../runtime/source.js';
-import { modeTanhGaussian, sampleTanhGaussian } from '../sampling/tanh-gaussian.js';
+import { TanhGaussian } from '../sampling/tanh-gaussian.js';
 import type { PolicyContext, PolicyResult } from './policy.js';
 
 /** How to load and run a policy network. */
@@ -102,14 +102,15 @@ export class NetworkPolicy implements AsyncDisposable {
       return { action };
     }
     const [mean, logStd] = await this.#run(obs, [head.mean, head.logStd], scratch);
-    if (this.#deterministic) return { action: this.#rescale(modeTanhGaussian(mean)).action };
     const values = logStd.data;
     for (let i = 0; i < values.length; i++) {
       values[i] = Math.min(Math.max(values[i], head.logStdMin), head.logStdMax);
     }
+    const distribution = new TanhGaussian(mean, { logStd });
+    if (this.#deterministic) return { action: this.#rescale(distribution.mode()).action };
     const out = scratch.float32('noise', rows * this.actionSize);
     const noise = context.noise.normal(this.actionSize, { out });
-    const { action, logProb } = sampleTanhGaussian(mean, logStd, noise);
+    const { action, logProb } = distribution.sampleWithLogProb(noise);
     const { logScale } = this.#rescale(action);
     for (let row = 0; row < rows; row++) logProb[row] -= logScale;
     return { action, logProb };
