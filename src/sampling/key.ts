@@ -1,3 +1,6 @@
+import { philoxBlock } from '../kernels/philox.js';
+import { Stream } from './stream.js';
+
 /** The 64-bit key of a noise generator, as two uint32 words; made by {@link key}. */
 export interface Key {
   /** Low 32 bits. */
@@ -38,6 +41,33 @@ export function key(seed: Seed): Key {
     );
   }
   return seed;
+}
+
+/**
+ * Derives a key for a numbered part of the work, such as one worker, member or epoch: the keys of two
+ * numbers share no noise, and neither shares any with the seed they came from.
+ *
+ * The derived key is words 0 and 1 of the Philox block with counter `(data, 0, 0, Stream.fold)`.
+ *
+ * @param seed - the seed or key to derive from
+ * @param data - the number, uint32
+ * @throws RangeError when `data` is not a uint32
+ *
+ * @example
+ * ```ts @import.meta.vitest
+ * const { foldIn } = await import('umwelt/sampling');
+ * const workers = [0, 1, 2].map((worker) => foldIn(7, worker));
+ * expect(new Set(workers.map(({ k0 }) => k0)).size).toBe(3);
+ * ```
+ */
+export function foldIn(seed: Seed, data: number): Key {
+  if (!isWord(data)) {
+    throw new RangeError(`foldIn: data must be an integer in 0..2^32-1, got ${data}`);
+  }
+  const { k0, k1 } = key(seed);
+  const block = new Uint32Array(4);
+  philoxBlock(data, 0, 0, Stream.fold, k0, k1, block);
+  return Object.freeze({ k0: block[0], k1: block[1] });
 }
 
 function split(seed: bigint): Key {

@@ -12,4 +12,24 @@ export const Stream = {
   member: 1,
   /** Noise on the policy's actions. */
   policy: 2,
+  /** Rows of a uniform replay batch. */
+  replay: 3,
+  /** Starts of replay windows. */
+  sequence: 4,
+  /** Rows of a prioritized replay batch. */
+  priority: 5,
+  /** Bootstrap index sets of ensemble members. */
+  bootstrap: 6,
+  /** Which source a mixed batch comes from. */
+  mixture: 7,
+  /** Starts drawn by how often they were used. */
+  frequency: 8,
+  /** Permutations, and choices that are the first part of one. */
+  permutation: 9,
+  /** Gumbel noise on the logits of a choice without replacement. */
+  choice: 10,
+  /** Goals of hindsight relabelling. */
+  hindsight: 11,
+  /** Keys derived from keys. */
+  fold: 12,
 } as const;
