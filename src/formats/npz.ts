@@ -1,18 +1,18 @@
 /**
- * NumPy's `.npz`: an uncompressed or deflated zip with one `.npy` file an array.
+ * Writing NumPy's `.npz`: an uncompressed or deflated zip with one `.npy` file an array.
  */
 
 import { type Zippable, zipSync } from 'fflate';
 import {
   describe,
+  expectExtent,
   isNd,
   isTypedArray,
   type NdView,
-  packed,
-  ShapeError,
   sizeOf,
   type TypedArray,
 } from '../nd.js';
+import { bytesOf, kindOf, LITTLE_ENDIAN, packedBits } from './elements.js';
 
 /** How {@link writeNpz} writes. */
 export interface NpzOptions {
@@ -64,8 +64,7 @@ const BYTES_PER_NAME_CHARACTER = 6;
 /** The earliest day zip can tell, as NumPy writes it too; noon, which no time zone ever skipped. */
 const MODIFIED: Date = new Date(1980, 0, 1, 12);
 
-/** Typed arrays are in the machine's byte order, and the header says which. */
-const BYTE_ORDER: string = new Uint8Array(new Uint16Array([1]).buffer)[0] === 1 ? '<' : '>';
+const BYTE_ORDER = LITTLE_ENDIAN ? '<' : '>';
 
 /**
  * Writes arrays as one `.npz` file, which `numpy.load` reads bit for bit.
@@ -138,39 +137,14 @@ function byteSize(name: string, array: NdView<TypedArray> | TypedArray): number 
     );
   }
   if (isTypedArray(array)) return array.byteLength;
-  checkExtent(name, array);
+  expectExtent(`writeNpz: "${name}"`, array);
   return sizeOf(array.shape) * array.data.BYTES_PER_ELEMENT;
-}
-
-/** A view beyond its data would read as zeros or NaN without a word. */
-function checkExtent(name: string, view: NdView<TypedArray>): void {
-  const { data, shape, stride, offset } = view;
-  if (shape.length !== stride.length) {
-    throw new ShapeError(
-      `writeNpz: "${name}" must have one stride for each axis, got shape [${shape}] and ` +
-        `stride [${stride}]`,
-    );
-  }
-  if (sizeOf(shape) === 0) return;
-  let first = offset;
-  let last = offset;
-  shape.forEach((length, axis) => {
-    const reach = (length - 1) * stride[axis];
-    if (reach < 0) first += reach;
-    else last += reach;
-  });
-  if (!(first >= 0 && last < data.length)) {
-    throw new ShapeError(
-      `writeNpz: "${name}" must lie within its data of ${data.length} elements, got elements ` +
-        `${first} to ${last}`,
-    );
-  }
 }
 
 /** One `.npy` file, format version 1.0. */
 function npy(array: NdView<TypedArray> | TypedArray): Uint8Array {
   const [source, shape] = isTypedArray(array) ? [array, [array.length]] : [array.data, array.shape];
-  const data = isTypedArray(array) ? array : packed({ ...array, data: patterns(array.data) });
+  const data = isTypedArray(array) ? array : packedBits(array);
   const order = data.BYTES_PER_ELEMENT === 1 ? '|' : BYTE_ORDER;
   // A Python tuple: one element needs a comma of its own.
   const tuple = shape.length === 1 ? `${shape[0]},` : shape.join(', ');
@@ -188,19 +162,6 @@ function npy(array: NdView<TypedArray> | TypedArray): Uint8Array {
   bytes[MAGIC.length] = textSize & 0xff;
   bytes[MAGIC.length + 1] = textSize >>> 8;
   bytes.set(new TextEncoder().encode(`${text.padEnd(textSize - 1)}\n`), start);
-  bytes.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), headerSize);
+  bytes.set(bytesOf(data), headerSize);
   return bytes;
-}
-
-/** The same elements as integers: a NaN copied as a number may lose its payload on the way. */
-function patterns(data: TypedArray): TypedArray {
-  const { buffer, byteOffset, length } = data;
-  if (data instanceof Float32Array) return new Uint32Array(buffer, byteOffset, length);
-  if (data instanceof Float64Array) return new BigUint64Array(buffer, byteOffset, length);
-  return data;
-}
-
-/** The array's type by its tag, which subclasses such as Node's `Buffer` keep. */
-function kindOf(data: TypedArray): string {
-  return data[Symbol.toStringTag];
 }

@@ -1,3 +1,4 @@
+import { float16ToFloat32, float32ToFloat16 } from '../formats/float16.js';
 import {
   describe,
   expectExtent,
@@ -9,7 +10,6 @@ import {
   ShapeError,
   type TypedArray,
 } from '../nd.js';
-import { float16ToFloat32, float32ToFloat16 } from './float16.js';
 import type { InputInfo } from './graph.js';
 import { isOrtTensor, makeTensor, type Ort, type OrtTensor } from './ort.js';
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { float16ToFloat32, float32ToFloat16 } from '../../src/runtime/float16.js';
+import { float16ToFloat32, float32ToFloat16 } from '../../src/formats/float16.js';
 
 const EVERY_PATTERN = Uint16Array.from({ length: 0x10000 }, (_, bits) => bits);
 
