@@ -1,4 +1,6 @@
-import { key, philox4x32, RowNoise, Stream } from 'umwelt/sampling';
+import fc from 'fast-check';
+import { gatherRows } from 'umwelt';
+import { key, permutation, philox4x32, RowNoise, Stream } from 'umwelt/sampling';
 import { describe, expect, test } from 'vitest';
 import golden from '../fixtures/noise.json' with { type: 'json' };
 
@@ -97,6 +99,25 @@ describe('RowNoise', () => {
     for (const [i, row] of some.entries()) {
       expect(few.subarray(i * 7, i * 7 + 7)).toBeBitEqual(all.subarray(row * 7, row * 7 + 7));
     }
+  });
+
+  test('permuting the rows permutes the noise, of every kind', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.nat(), { minLength: 1, maxLength: 12 }),
+        fc.integer({ min: 1, max: 9 }),
+        fc.constantFrom('uniform' as const, 'normal' as const, 'gumbel' as const),
+        fc.nat(),
+        (names, width, kind, seed) => {
+          const order = permutation(seed, names.length);
+          const noise = (trajectory: Uint32Array) => new RowNoise(3, 1, 4, trajectory)[kind](width);
+          const straight = noise(Uint32Array.from(names));
+          const permuted = noise(Uint32Array.from(order, (i) => names[i]));
+          expect(permuted.data).toBeBitEqual(gatherRows(straight, order).data);
+        },
+      ),
+      { numRuns: 1000, seed: 40 },
+    );
   });
 
   test('gives wider rows the same first columns', () => {
