@@ -9,6 +9,7 @@ test('the README shows the quickstart files as they are', () => {
   expect(examples.map(([, path]) => path)).toEqual([
     'examples/quickstart/line.ts',
     'examples/quickstart/hopper.ts',
+    'examples/quickstart/replay.ts',
   ]);
   for (const [, path, text] of examples) {
     expect(text).toBe(readFileSync(inRepository(path), 'utf8'));
@@ -19,6 +20,7 @@ test('and they print what their comments say', async () => {
   const print = vi.spyOn(console, 'log').mockImplementation(() => {});
   await import('../examples/quickstart/line.js');
   await import('../examples/quickstart/hopper.js');
+  await import('../examples/quickstart/replay.js');
   const printed = print.mock.calls.map((line) => line.map(String).join(' '));
   print.mockRestore();
   const promised = examples.map(([, , text]) => /console\.log\(.*\/\/ -> (.*)/.exec(text)?.[1]);

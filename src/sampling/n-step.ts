@@ -1,11 +1,11 @@
-import type { NdView } from '../nd.js';
+import type { NdView, TypedArray } from '../nd.js';
 import type { Seed } from './key.js';
 import type { EpisodePlace, ReplayRows, Sample, SampleOptions, Sampler } from './sampler.js';
 
 /** Rows with rewards and ends; a `ReplayBuffer` whose schema has the fields is one. */
 export interface RewardedRows extends ReplayRows {
   /** The ring's arrays by field, `[capacity]` for one number a row. */
-  readonly columns: Readonly<Record<string, ArrayLike<number> | NdView<never>>>;
+  readonly columns: Readonly<Record<string, TypedArray | NdView<TypedArray>>>;
   /** Stored rows of the same episode before and from a slot on. */
   span(slot: number): EpisodePlace;
 }
