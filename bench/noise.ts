@@ -22,8 +22,8 @@ const NUMBERS_A_RUN = 120_000;
 function truncated(low: number, high: number) {
   const cut = truncation(low, high);
   return ({ truncatedNormalRows }: RowNoiseKernel): FillRows =>
-    (...names) =>
-      truncatedNormalRows(...names, cut);
+    (out, width, names) =>
+      truncatedNormalRows(out, width, names, cut);
 }
 
 type Case = [name: string, fill: (kernel: RowNoiseKernel) => FillRows, shape: number[]];
@@ -46,7 +46,9 @@ for (const [noise, fill, [rows, width]] of cases) {
   const trajectory = Uint32Array.from({ length: rows }, (_, i) => i);
   const repeats = Math.max(1, Math.round(NUMBERS_A_RUN / out.length));
   const task = (fillRows: FillRows) => async () => {
-    for (let i = 0; i < repeats; i++) fillRows(out, width, trajectory, i, 0, 0, 1, 2);
+    for (let step = 0; step < repeats; step++) {
+      fillRows(out, width, { trajectory, step, stream: 0, draw: 0, k0: 1, k1: 2 });
+    }
   };
   const tasks = { scalar: task(fill(scalar)), kernel: task(fill(kernel)) };
   const timings = await interleaved(tasks, Number(values.seconds) / cases.length);

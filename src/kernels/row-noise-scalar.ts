@@ -37,31 +37,29 @@ const TAIL = [
   -100.423241, -1212.19812, 2854.68848,
 ].map(f);
 
-/**
- * Writes noise for the rows of `out`, float32 `[rows, width]`, whose ids are `trajectory`, uint32
- * `[rows]`; the other names are uint32, `draw` below 2^16.
- */
-export type FillRows = (
-  out: Float32Array,
-  width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
-) => void;
+/** What names the numbers: all but the column. */
+export interface RowNames {
+  /** Id of each row, uint32 `[rows]`. */
+  trajectory: Uint32Array;
+  /** Uint32. */
+  step: number;
+  /** Uint32. */
+  stream: number;
+  /** Below 2^16. */
+  draw: number;
+  /** The key's words, uint32. */
+  k0: number;
+  k1: number;
+}
+
+/** Writes noise for rows into `out`, float32 `[rows, width]`. */
+export type FillRows = (out: Float32Array, width: number, names: RowNames) => void;
 
 /** The same for a truncated distribution. */
 export type FillTruncatedRows = (
   out: Float32Array,
   width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
+  names: RowNames,
   truncation: Truncation,
 ) => void;
 
@@ -77,18 +75,9 @@ export interface RowNoiseKernel {
  * Uniform noise in `[0, 1)`, 24 bits each.
  *
  * @param out - `[rows, width]` float32, written
- * @param trajectory - `[rows]` uint32 ids
  */
-export function uniformRows(
-  out: Float32Array,
-  width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
-): void {
+export function uniformRows(out: Float32Array, width: number, names: RowNames): void {
+  const { trajectory, step, stream, draw, k0, k1 } = names;
   for (let row = 0, at = 0; row < trajectory.length; row++) {
     for (let column = 0; column < width; column += 4) {
       philoxBlock((draw << 16) | (column >>> 2), step, trajectory[row], stream, k0, k1, block);
@@ -103,18 +92,9 @@ export function uniformRows(
  * give elements 2 and 3. The largest magnitude is 6.77.
  *
  * @param out - `[rows, width]` float32, written
- * @param trajectory - `[rows]` uint32 ids
  */
-export function normalRows(
-  out: Float32Array,
-  width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
-): void {
+export function normalRows(out: Float32Array, width: number, names: RowNames): void {
+  const { trajectory, step, stream, draw, k0, k1 } = names;
   for (let row = 0, at = 0; row < trajectory.length; row++) {
     for (let column = 0; column < width; column += 4) {
       philoxBlock((draw << 16) | (column >>> 2), step, trajectory[row], stream, k0, k1, block);
@@ -143,18 +123,9 @@ export function normalRows(
  * for word 2^32 - 1.
  *
  * @param out - `[rows, width]` float32, written
- * @param trajectory - `[rows]` uint32 ids
  */
-export function gumbelRows(
-  out: Float32Array,
-  width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
-): void {
+export function gumbelRows(out: Float32Array, width: number, names: RowNames): void {
+  const { trajectory, step, stream, draw, k0, k1 } = names;
   for (let row = 0, at = 0; row < trajectory.length; row++) {
     for (let column = 0; column < width; column += 4) {
       philoxBlock((draw << 16) | (column >>> 2), step, trajectory[row], stream, k0, k1, block);
@@ -169,20 +140,15 @@ export function gumbelRows(
  * `u = (word + 1/2) / 2^32`.
  *
  * @param out - `[rows, width]` float32, written
- * @param trajectory - `[rows]` uint32 ids
  * @param truncation - the bounds, of which the one nearer to 0 must be within -8..8
  */
 export function truncatedNormalRows(
   out: Float32Array,
   width: number,
-  trajectory: Uint32Array,
-  step: number,
-  stream: number,
-  draw: number,
-  k0: number,
-  k1: number,
+  names: RowNames,
   truncation: Truncation,
 ): void {
+  const { trajectory, step, stream, draw, k0, k1 } = names;
   const { low, high, below, above, start, mass } = truncation;
   for (let row = 0, at = 0; row < trajectory.length; row++) {
     for (let column = 0; column < width; column += 4) {

@@ -2,7 +2,7 @@
 
 import { wasm } from './generated/row-noise-wasm.js';
 import { instantiate } from './instantiate.js';
-import type { RowNoiseKernel } from './row-noise-scalar.js';
+import type { RowNames, RowNoiseKernel } from './row-noise-scalar.js';
 
 /** The distributions as `fill` numbers them. */
 const UNIFORM = 0;
@@ -45,12 +45,7 @@ export function startRowNoise(): RowNoiseKernel | undefined {
     distribution: number,
     out: Float32Array,
     width: number,
-    trajectory: Uint32Array,
-    step: number,
-    stream: number,
-    draw: number,
-    k0: number,
-    k1: number,
+    { trajectory, step, stream, draw, k0, k1 }: RowNames,
   ): void {
     if (width === 0) return;
     // Pieces that fit: many rows, or columns of one row.
@@ -68,13 +63,13 @@ export function startRowNoise(): RowNoiseKernel | undefined {
   }
 
   return {
-    uniformRows: (...names) => fillRows(UNIFORM, ...names),
-    normalRows: (...names) => fillRows(NORMAL, ...names),
-    gumbelRows: (...names) => fillRows(GUMBEL, ...names),
-    truncatedNormalRows(out, width, trajectory, step, stream, draw, k0, k1, truncation) {
+    uniformRows: (out, width, names) => fillRows(UNIFORM, out, width, names),
+    normalRows: (out, width, names) => fillRows(NORMAL, out, width, names),
+    gumbelRows: (out, width, names) => fillRows(GUMBEL, out, width, names),
+    truncatedNormalRows(out, width, names, truncation) {
       const { low, high, below, above, start, mass } = truncation;
       shares.set([low, high, below, above, start, mass]);
-      fillRows(TRUNCATED_NORMAL, out, width, trajectory, step, stream, draw, k0, k1);
+      fillRows(TRUNCATED_NORMAL, out, width, names);
     },
   };
 }

@@ -16,14 +16,14 @@ function kernel(): RowNoiseKernel {
 }
 
 /** Uniform noise in `[0, 1)`, 24 bits each. */
-export const uniformRows: FillRows = (...names) => kernel().uniformRows(...names);
+export const uniformRows: FillRows = (out, width, names) => kernel().uniformRows(out, width, names);
 
 /** Standard normal noise by Box-Muller. */
-export const normalRows: FillRows = (...names) => kernel().normalRows(...names);
+export const normalRows: FillRows = (out, width, names) => kernel().normalRows(out, width, names);
 
 /** Standard Gumbel noise. */
-export const gumbelRows: FillRows = (...names) => kernel().gumbelRows(...names);
+export const gumbelRows: FillRows = (out, width, names) => kernel().gumbelRows(out, width, names);
 
 /** Standard normal noise between two bounds. */
-export const truncatedNormalRows: FillTruncatedRows = (...names) =>
-  kernel().truncatedNormalRows(...names);
+export const truncatedNormalRows: FillTruncatedRows = (out, width, names, truncation) =>
+  kernel().truncatedNormalRows(out, width, names, truncation);

@@ -1,4 +1,5 @@
 import { gumbelRows, normalRows, truncatedNormalRows, uniformRows } from '../kernels/row-noise.js';
+import type { FillRows } from '../kernels/row-noise-scalar.js';
 import { type Truncation, truncation } from '../kernels/truncation.js';
 import { type NdView, nd } from '../nd.js';
 import { type Key, key, type Seed } from './key.js';
@@ -74,10 +75,7 @@ export class RowNoise {
    * @throws RangeError for a width or draw outside its range, or an `out` too short
    */
   uniform(width: number, options: DrawOptions = {}): NdView {
-    const { draw, out } = this.#prepare(width, options);
-    const { k0, k1 } = this.key;
-    uniformRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1);
-    return nd(out, [this.trajectory.length, width]);
+    return this.#fill(uniformRows, width, options);
   }
 
   /**
@@ -88,10 +86,7 @@ export class RowNoise {
    * @throws RangeError for a width or draw outside its range, or an `out` too short
    */
   normal(width: number, options: DrawOptions = {}): NdView {
-    const { draw, out } = this.#prepare(width, options);
-    const { k0, k1 } = this.key;
-    normalRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1);
-    return nd(out, [this.trajectory.length, width]);
+    return this.#fill(normalRows, width, options);
   }
 
   /**
@@ -105,10 +100,7 @@ export class RowNoise {
    * @throws RangeError for a width or draw outside its range, or an `out` too short
    */
   gumbel(width: number, options: DrawOptions = {}): NdView {
-    const { draw, out } = this.#prepare(width, options);
-    const { k0, k1 } = this.key;
-    gumbelRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1);
-    return nd(out, [this.trajectory.length, width]);
+    return this.#fill(gumbelRows, width, options);
   }
 
   /**
@@ -126,25 +118,26 @@ export class RowNoise {
    */
   truncatedNormal(width: number, options: TruncatedDrawOptions = {}): NdView {
     const cut = truncationOf(options);
-    const { draw, out } = this.#prepare(width, options);
-    const { k0, k1 } = this.key;
-    truncatedNormalRows(out, width, this.trajectory, this.step, this.stream, draw, k0, k1, cut);
-    return nd(out, [this.trajectory.length, width]);
+    const fillRows: FillRows = (out, columns, names) =>
+      truncatedNormalRows(out, columns, names, cut);
+    return this.#fill(fillRows, width, options);
   }
 
-  #prepare(width: number, { draw = 0, out }: DrawOptions): { draw: number; out: Float32Array } {
+  #fill(fillRows: FillRows, width: number, { draw = 0, out }: DrawOptions): NdView {
     if (!Number.isInteger(width) || width < 0 || width > 4 * 65536) {
       throw new RangeError(`RowNoise: width must be an integer in 0..262144, got ${width}`);
     }
     if (!Number.isInteger(draw) || draw < 0 || draw > 65535) {
       throw new RangeError(`RowNoise: draw must be an integer in 0..65535, got ${draw}`);
     }
-    const size = this.trajectory.length * width;
-    if (out === undefined) return { draw, out: new Float32Array(size) };
-    if (out.length < size) {
+    const { step, stream, trajectory } = this;
+    const size = trajectory.length * width;
+    if (out !== undefined && out.length < size) {
       throw new RangeError(`RowNoise: out must hold ${size} numbers, got ${out.length}`);
     }
-    return { draw, out: out.length === size ? out : out.subarray(0, size) };
+    const memory = out?.subarray(0, size) ?? new Float32Array(size);
+    fillRows(memory, width, { trajectory, step, stream, draw, ...this.key });
+    return nd(memory, [trajectory.length, width]);
   }
 }
 

@@ -23,8 +23,8 @@ const names: Names = { step: 3, stream: 70000, draw: 65535, k0: 0xdeadbeef, k1: 
 function truncated(low: number, high: number) {
   const cut = truncation(low, high);
   return ({ truncatedNormalRows }: RowNoiseKernel): FillRows =>
-    (...names) =>
-      truncatedNormalRows(...names, cut);
+    (out, width, names) =>
+      truncatedNormalRows(out, width, names, cut);
 }
 
 const fills = {
@@ -46,10 +46,10 @@ function draw(
   distribution: Distribution,
   width: number,
   trajectory: Uint32Array,
-  { step, stream, draw, k0, k1 }: Names = names,
+  own: Names = names,
 ): Float32Array {
   const out = new Float32Array(trajectory.length * width).fill(Number.NaN);
-  fills[distribution](kernel)(out, width, trajectory, step, stream, draw, k0, k1);
+  fills[distribution](kernel)(out, width, { ...own, trajectory });
   return out;
 }
 
@@ -164,7 +164,7 @@ describe.each(distributions)('the %s kernel', (distribution) => {
       const size = rows * width;
       const memory = new Float32Array(size + 40).fill(-7);
       const out = memory.subarray(20, 20 + size);
-      fills[distribution](simd)(out, width, scattered(rows), 1, 2, 3, 4, 5);
+      fills[distribution](simd)(out, width, { ...names, trajectory: scattered(rows) });
       expect([...memory.subarray(0, 20), ...memory.subarray(20 + size)]).toEqual(
         Array(40).fill(-7),
       );
@@ -268,7 +268,8 @@ describe.each(golden.cases)('the stream of seed $seed, stream $stream, step $ste
     const { k0, k1 } = key(BigInt(seed));
     for (const kernel of [simd, scalar]) {
       const out = new Float32Array(width);
-      fill(kernel)(out, width, Uint32Array.of(trajectory), step, stream, which, k0, k1);
+      const ids = Uint32Array.of(trajectory);
+      fill(kernel)(out, width, { trajectory: ids, step, stream, draw: which, k0, k1 });
       expect(out).toBeBitEqual(Float32Array.from(numbers));
     }
   }
