@@ -1,7 +1,8 @@
 // Compiles each kernel of src/kernels/assembly to WebAssembly and writes its bytes as a TypeScript
 // module, so that no bundler, test runner or browser has to know how to load a .wasm file.
-// Usage: npm run build:kernels; `npm ci` and `npm run build` do it too.
-import { mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+// Usage: npm run build:kernels; the scripts that need the modules run it first. There is no prepare
+// script, for npm would warn whoever installs the package of it.
+import { mkdirSync, readdirSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import asc from 'assemblyscript/asc';
@@ -34,11 +35,20 @@ async function compile(source: string): Promise<Uint8Array> {
   return bytes;
 }
 
+/** Whether a module was made after its source and this script were last written. */
+function isFresh(module: string, source: string): boolean {
+  const time = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
+  const made = time(module);
+  return made > time(join(root, sources, source)) && made > time(fileURLToPath(import.meta.url));
+}
+
 mkdirSync(generated, { recursive: true });
 for (const source of readdirSync(join(root, sources)).filter((name) => name.endsWith('.ts'))) {
+  const module = join(generated, source.replace('.ts', '-wasm.ts'));
+  if (isFresh(module, source)) continue;
   const bytes = await compile(source);
   writeFileSync(
-    join(generated, source.replace('.ts', '-wasm.ts')),
+    module,
     `// Made from ../assembly/${source} by scripts/build-kernels.ts: ${bytes.length} bytes.\n` +
       `export const wasm: string = '${Buffer.from(bytes).toString('base64')}';\n`,
   );

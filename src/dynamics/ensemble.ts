@@ -2,7 +2,14 @@
 import { expectMatrix, gatherRows, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { ModelContractError } from '../runtime/errors.js';
 import { type EnsembleManifest, parseManifestOf } from '../runtime/manifest.js';
-import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
+import {
+  type Device,
+  type DeviceFailure,
+  NETWORK_OPTIONS,
+  Network,
+  type NetworkOptions,
+} from '../runtime/network.js';
+import { expectOptions } from '../runtime/options.js';
 import type { Ort } from '../runtime/ort.js';
 import { expectCount, paddedRows } from '../runtime/row-chunks.js';
 import { type ModelSource, openFolder } from '../runtime/source.js';
@@ -136,6 +143,7 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     source: ModelSource,
     options: EnsembleOptions = {},
   ): Promise<EnsembleDynamics> {
+    expectOptions('EnsembleDynamics.load', options, OPTIONS);
     const folder = await openFolder(source, options);
     const manifest = parseManifestOf('ensemble', folder.manifest);
     checkEnsembleManifest(manifest);
@@ -157,6 +165,11 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
   /** The device the networks run on. */
   get device(): Device {
     return this.#networks[0].device;
+  }
+
+  /** Devices preferred to it that failed, with the reasons. */
+  get failures(): readonly DeviceFailure[] {
+    return this.#networks[0].failures;
   }
 
   /**
@@ -421,6 +434,8 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     return { nextObs, reward };
   }
 }
+
+const OPTIONS = [...NETWORK_OPTIONS, 'propagation', 'reward', 'terminate', 'padRows', 'chunkRows'];
 
 /** A context with nothing left out. */
 type FullContext = Required<ModelContext>;

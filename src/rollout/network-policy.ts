@@ -4,7 +4,14 @@ import { Scratch } from '../dynamics/scratch.js';
 import { expectMatrix, type NdView, nd, packed, zeros } from '../nd.js';
 import { ModelContractError } from '../runtime/errors.js';
 import { type PolicyManifest, parseManifestOf } from '../runtime/manifest.js';
-import { type Device, Network, type NetworkOptions } from '../runtime/network.js';
+import {
+  type Device,
+  type DeviceFailure,
+  NETWORK_OPTIONS,
+  Network,
+  type NetworkOptions,
+} from '../runtime/network.js';
+import { expectOptions } from '../runtime/options.js';
 import type { Ort } from '../runtime/ort.js';
 import { expectCount, paddedRows } from '../runtime/row-chunks.js';
 import { type ModelSource, openFolder } from '../runtime/source.js';
@@ -67,6 +74,7 @@ export class NetworkPolicy implements AsyncDisposable {
     source: ModelSource,
     options: NetworkPolicyOptions = {},
   ): Promise<NetworkPolicy> {
+    expectOptions('NetworkPolicy.load', options, OPTIONS);
     const folder = await openFolder(source, options);
     const manifest = parseManifestOf('policy', folder.manifest);
     checkPolicyManifest(manifest);
@@ -83,6 +91,11 @@ export class NetworkPolicy implements AsyncDisposable {
   /** The device the network runs on. */
   get device(): Device {
     return this.#network.device;
+  }
+
+  /** Devices preferred to it that failed, with the reasons. */
+  get failures(): readonly DeviceFailure[] {
+    return this.#network.failures;
   }
 
   /**
@@ -175,6 +188,8 @@ export class NetworkPolicy implements AsyncDisposable {
     return { action, logScale };
   }
 }
+
+const OPTIONS = [...NETWORK_OPTIONS, 'deterministic', 'padRows', 'chunkRows'];
 
 function checkPolicyManifest({
   action,

@@ -11,6 +11,7 @@ import {
   rowMajorView,
   ShapeError,
 } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { type Key, key } from '../sampling/key.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
@@ -56,12 +57,16 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     policy: Policy | { act: Policy },
     options: ImagineOptions<State>,
   ) {
+    expectModel(model);
+    expectOptions('imagine', options, OPTIONS);
     const { start, horizon, penalty } = options;
     this.#model = model;
     this.#options = options;
     this.#policy = policyOf(policy);
     if (!Number.isInteger(horizon) || horizon < 0) {
-      throw new RangeError(`imagine: horizon must be a non-negative integer, got ${horizon}`);
+      throw new RangeError(
+        `imagine: horizon must be a non-negative integer, got ${JSON.stringify(horizon)}`,
+      );
     }
     if (penalty !== undefined && !Number.isFinite(penalty.coefficient)) {
       throw new RangeError(
@@ -263,7 +268,8 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     });
     const result = isNd(answer) ? { action: answer as NdView } : answer;
     const what = 'imagine: the action';
-    expectMatrix(what, result?.action, trajectory.length, this.#model.actionSize);
+    const action = result && 'action' in result ? result.action : answer;
+    expectMatrix(what, action, trajectory.length, this.#model.actionSize);
     if (result.logProb) expectOnePerRow('logProb', result.logProb, Float32Array, trajectory.length);
     return { ...result, action: rowMajorView(result.action) };
   }
@@ -349,6 +355,40 @@ function policyOf(policy: Policy | { act: Policy }): Policy {
   );
 }
 
+const OPTIONS = [
+  'start',
+  'horizon',
+  'seed',
+  'trajectory',
+  'penalty',
+  'terminate',
+  'compact',
+  'signal',
+  'onProgress',
+];
+
+/** Checks what can be seen of a model before it is asked anything. */
+function expectModel(model: unknown): void {
+  const { initial, step, gather, obsSize, actionSize } = (model ?? {}) as Partial<WorldModel>;
+  const functions = Object.entries({ initial, step, gather });
+  const missing = functions.find(([, part]) => typeof part !== 'function')?.[0];
+  if (missing !== undefined) {
+    const remedy = model instanceof Promise ? '; await it' : '';
+    throw new TypeError(
+      `imagine: model must have a function ${missing}, got ${describe(model)}${remedy}`,
+    );
+  }
+  if (!isCount(obsSize) || !isCount(actionSize)) {
+    throw new TypeError(
+      `imagine: model must have obsSize and actionSize, got ${obsSize} and ${actionSize}`,
+    );
+  }
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0;
+}
+
 /** What is seen of a start. */
 function obsOf(start: unknown): unknown {
   if (isNd(start)) return start;
@@ -366,7 +406,10 @@ function expectOnePerRow<T extends Float32Array | Uint8Array>(
   rows: number,
 ): void {
   if (!(value instanceof store)) {
-    throw new TypeError(`imagine: ${what} must be a ${store.name}, got ${describe(value)}`);
+    const remedy = typeof value === 'function' ? '; call it first, as in maxAleatoric()' : '';
+    throw new TypeError(
+      `imagine: ${what} must be a ${store.name}, got ${describe(value)}${remedy}`,
+    );
   }
   if (value.length !== rows) {
     throw new ShapeError(`imagine: ${what} must have ${rows} entries, got ${value.length}`);

@@ -290,11 +290,31 @@ export const manifestSchema: v.GenericSchema<unknown, Manifest> = v.variant('kin
 export function parseManifest(value: unknown): Manifest {
   const result = v.safeParse(manifestSchema, value);
   if (result.success) return result.output;
-  const problems = result.issues.slice(0, 8).map((issue) => {
-    const path = v.getDotPath(issue);
-    return `${path === null ? '' : `${path}: `}${issue.message}`;
-  });
+  const problems = result.issues.slice(0, 8).map((issue) => problemOf(issue));
   throw new ModelContractError(`manifest: ${problems.join('; ')}`);
+}
+
+/** One issue in our words: the field, what must hold and what came. */
+function problemOf(issue: v.BaseIssue<unknown>, parent = ''): string {
+  const path = [parent, v.getDotPath(issue) ?? ''].filter((part) => part !== '').join('.');
+  // Of a choice between schemas, the deepest issue is about the one that was meant.
+  const [inner] = [...(issue.issues ?? [])].sort((a, b) => depthOf(b) - depthOf(a));
+  if (issue.type === 'union' && inner !== undefined && depthOf(inner) > 0) {
+    return problemOf(inner, path);
+  }
+  const field = path === '' ? '' : `${path}: `;
+  if (issue.type === 'strict_object' && issue.expected === 'never') {
+    return `${field}is no field of this format; put notes of your own under meta`;
+  }
+  if (issue.received === 'undefined') return `${field}must be given, got nothing`;
+  if (issue.type === 'min_length' || issue.type === 'non_empty') {
+    return `${field}must not be empty`;
+  }
+  return `${field}must be ${issue.expected ?? 'valid'}, got ${issue.received}`;
+}
+
+function depthOf(issue: v.BaseIssue<unknown>): number {
+  return issue.path?.length ?? 0;
 }
 
 /**
@@ -311,9 +331,10 @@ export function parseManifestOf<Kind extends Manifest['kind']>(
       `manifest: a model of kind '${kind}' needs one; put manifest.json in its folder or pass it in code`,
     );
   }
-  const manifest = parseManifest(value);
-  if (manifest.kind !== kind) {
-    throw new ModelContractError(`manifest: kind must be '${kind}' here, got '${manifest.kind}'`);
+  // Before the other fields, which would be judged by another kind's schema.
+  const given = (value as { kind?: unknown } | null)?.kind;
+  if (typeof given === 'string' && given !== kind) {
+    throw new ModelContractError(`manifest: kind must be '${kind}' here, got '${given}'`);
   }
-  return manifest as Extract<Manifest, { kind: Kind }>;
+  return parseManifest(value) as Extract<Manifest, { kind: Kind }>;
 }

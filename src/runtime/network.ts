@@ -6,7 +6,8 @@ import { type Feed, toTensors, toView } from './feeds.js';
 import { checkGolden, goldenFeeds } from './golden.js';
 import { type InputInfo, readGraph, type TensorInfo } from './graph.js';
 import { type Golden, parseManifest } from './manifest.js';
-import type { Ort, OrtSession, OrtTensor } from './ort.js';
+import { expectOptions } from './options.js';
+import { expectOrt, type Ort, type OrtSession, type OrtTensor } from './ort.js';
 import { queueFor, type SerialQueue } from './queue.js';
 import { type ModelFolder, type ModelSource, openFolder, type SourceOptions } from './source.js';
 
@@ -31,6 +32,15 @@ export interface NetworkOptions extends SourceOptions {
   /** Further session options of ONNX Runtime, such as `intraOpNumThreads` (1 by default). */
   session?: Readonly<Record<string, unknown>>;
 }
+
+/** The names of {@link NetworkOptions}, for kinds of models that add their own. */
+export const NETWORK_OPTIONS: readonly string[] = [
+  'devices',
+  'golden',
+  'session',
+  'manifest',
+  'files',
+];
 
 /** A device that was tried and could not load the graph. */
 export interface DeviceFailure {
@@ -82,6 +92,7 @@ export class Network implements AsyncDisposable {
    *   out, or the graph draws random numbers or has inputs of unknown rank
    */
   static async load(ort: Ort, source: ModelSource, options: NetworkOptions = {}): Promise<Network> {
+    expectOptions('Network.load', options, NETWORK_OPTIONS);
     const folder = await openFolder(source, options);
     if (folder.manifest === undefined) {
       return Network.loadFile(ort, folder, fileOf(folder), undefined, options);
@@ -96,7 +107,11 @@ export class Network implements AsyncDisposable {
     return Network.loadFile(ort, folder, folder.file ?? file, golden, options);
   }
 
-  /** Loads one file of an opened folder; for kinds of models made of several graphs. */
+  /**
+   * Loads one file of an opened folder; for kinds of models made of several graphs.
+   *
+   * @internal
+   */
   static async loadFile(
     ort: Ort,
     folder: ModelFolder,
@@ -104,6 +119,7 @@ export class Network implements AsyncDisposable {
     golden: Golden | undefined,
     options: NetworkOptions = {},
   ): Promise<Network> {
+    expectOrt(ort);
     const where = `${file} of ${folder.where}`;
     const bytes = await folder.read(file);
     const model = readGraph(bytes, where);
@@ -169,6 +185,12 @@ export class Network implements AsyncDisposable {
   }
 }
 
+/** Adds what helps to what ONNX Runtime says, where that is known. */
+function withRemedy(reason: string): string {
+  if (!reason.includes('Dynamic require of "node:os"')) return reason;
+  return `${reason}; in Node set ort.env.wasm.numThreads = 1 before the first load, in a new process`;
+}
+
 interface LoadedSession {
   session: OrtSession;
   device: Device;
@@ -231,7 +253,7 @@ async function createSession(
       const session = await queue.add(() => ort.InferenceSession.create(bytes, options));
       return { session, device, failures };
     } catch (error) {
-      failures.push({ device, reason: reasonOf(error) });
+      failures.push({ device, reason: withRemedy(reasonOf(error)) });
     }
   }
   const reasons = failures.map(({ device, reason }) => `${device}: ${reason}`).join('; ');

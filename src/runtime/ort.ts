@@ -59,6 +59,21 @@ export interface Ort {
   };
 }
 
+/**
+ * Checks that a value is an ONNX Runtime module.
+ *
+ * @throws TypeError when it is not
+ */
+export function expectOrt(value: unknown): asserts value is Ort {
+  const ort = value as Partial<Ort> | null | undefined;
+  if (!ort?.InferenceSession || !ort.Tensor || !ort.env?.versions) {
+    throw new TypeError(
+      `load: ort must be the ONNX Runtime module, got ${value === null ? 'null' : typeof value}; ` +
+        "import * as ort from 'onnxruntime-node' (or -web) and pass ort",
+    );
+  }
+}
+
 /** Makes a tensor of any dtype. */
 export function makeTensor(
   ort: Ort,

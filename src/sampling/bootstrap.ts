@@ -1,4 +1,5 @@
 import { type NdView, nd } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { foldIn, type Seed } from './key.js';
 import { drawPermutation } from './permutation.js';
 import { Draws } from './replay-draws.js';
@@ -75,6 +76,7 @@ export class BootstrapSampler implements Sampler<BootstrapSample> {
    * @throws RangeError when `members` is no positive integer
    */
   constructor(rows: ReplayRows, members: number, options: BootstrapOptions = {}) {
+    expectOptions('BootstrapSampler', options, ['replacement']);
     expectMembers('BootstrapSampler', members);
     this.#rows = rows;
     this.#members = members;

@@ -1,4 +1,5 @@
-import { describe, ShapeError } from '../nd.js';
+import { ShapeError } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import type { Seed } from './key.js';
 import { drawTopK } from './permutation.js';
 import type { WindowCross } from './replay-buffer.js';
@@ -14,6 +15,7 @@ import {
   type Sampler,
 } from './sampler.js';
 import { expectWindow, WindowStarts } from './sequence-sampler.js';
+import { expectArray, type SnapshotArrays } from './snapshot.js';
 import { Stream } from './stream.js';
 
 /** What a batch is for: to train the world model, or to start imagination from. */
@@ -152,6 +154,17 @@ export type FrequencySnapshot = {
 
 const SNAPSHOT_VERSION = 1;
 
+const OPTIONS = [
+  'modelLength',
+  'imaginationLength',
+  'imaginationTau',
+  'cross',
+  'tau',
+  'alpha',
+  'beta',
+  'ratio',
+];
+
 /**
  * Drama's dynamic frequency-based sampling: the world model trains on what it saw least, and imagination
  * starts where the model was trained enough.
@@ -189,6 +202,7 @@ export class FrequencySampler
    */
   constructor(rows: EpisodeRows, options: FrequencySamplerOptions) {
     const what = 'FrequencySampler';
+    expectOptions(what, options, OPTIONS);
     const { modelLength, imaginationLength, cross = 'none' } = options;
     expectWindow(what, rows, modelLength, cross);
     expectWindow(what, rows, imaginationLength, cross);
@@ -287,28 +301,22 @@ export class FrequencySampler
    *
    * @param rows - the buffer
    * @param options - window lengths and constants
-   * @param snapshot - from {@link FrequencySampler.snapshot}
+   * @param snapshot - from {@link FrequencySampler.snapshot}, or the arrays of a file it was written to
    * @throws TypeError when an array of the snapshot is of the wrong type
    * @throws RangeError when the snapshot does not fit the buffer
    */
   static restore(
     rows: EpisodeRows,
     options: FrequencySamplerOptions,
-    snapshot: FrequencySnapshot,
+    snapshot: SnapshotArrays,
   ): FrequencySampler {
     const what = 'FrequencySampler.restore';
-    const { frequencyState, modelCounts, imaginationCounts } = snapshot;
-    if (!(frequencyState instanceof Float64Array)) {
-      throw new TypeError(
-        `${what}: frequencyState must be a Float64Array, got ${describe(frequencyState)}`,
-      );
-    }
+    const frequencyState = expectArray(what, snapshot, 'frequencyState', Float64Array);
+    const modelCounts = expectArray(what, snapshot, 'modelCounts', Int32Array);
+    const imaginationCounts = expectArray(what, snapshot, 'imaginationCounts', Int32Array);
     const [version, known] = frequencyState;
     const size = Math.min(known, rows.capacity);
     for (const [name, counts] of Object.entries({ modelCounts, imaginationCounts })) {
-      if (!(counts instanceof Int32Array)) {
-        throw new TypeError(`${what}: ${name} must be an Int32Array, got ${describe(counts)}`);
-      }
       if (
         version !== SNAPSHOT_VERSION ||
         !Number.isInteger(known) ||

@@ -104,6 +104,7 @@ export {
 } from './sampler.js';
 export { SequenceSampler, type SequenceSamplerOptions } from './sequence-sampler.js';
 export { simNorm } from './simnorm.js';
+export type { SnapshotArrays } from './snapshot.js';
 export { Stream } from './stream.js';
 export { SumTree } from './sum-tree.js';
 export { symexp, symexpArray, symlog, symlogArray } from './symlog.js';

@@ -1,3 +1,4 @@
+import { expectOptions } from '../runtime/options.js';
 import { foldIn, type Seed } from './key.js';
 import type { ReplayBuffer } from './replay-buffer.js';
 import { Draws } from './replay-draws.js';
@@ -11,6 +12,8 @@ export interface MixtureSource {
   sampler: Sampler<Sample, SampleOptions, object>;
   /** Share of the batch, in [0, 1]. The last source has none: it takes the rest. */
   ratio?: number;
+  /** Further options of its `sample`, such as the `purpose` of a `FrequencySampler`. */
+  options?: Readonly<Record<string, unknown>>;
 }
 
 /** How a {@link MixtureSampler} divides batches. */
@@ -81,6 +84,7 @@ export interface MixtureFeedback {
  */
 export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, MixtureFeedback> {
   readonly #samplers: readonly Sampler<Sample, SampleOptions, object>[];
+  readonly #options: readonly (MixtureSource['options'] | undefined)[];
   readonly #ratios: readonly number[];
   readonly #rule: 'floor' | 'bernoulli';
   readonly #reweigh: boolean;
@@ -93,6 +97,7 @@ export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, Mix
    * @throws TypeError when a ratio is missing or the last source has one
    */
   constructor(sources: readonly MixtureSource[], options: MixtureSamplerOptions = {}) {
+    expectOptions('MixtureSampler', options, ['rule', 'reweigh']);
     const { rule = 'floor', reweigh = false } = options;
     if (sources.length < 1 || sources.length > 256) {
       throw new RangeError(`MixtureSampler: there must be 1 to 256 sources, got ${sources.length}`);
@@ -103,7 +108,9 @@ export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, Mix
     const last = sources.length - 1;
     const ratios: number[] = [];
     let sum = 0;
-    for (const [k, { ratio }] of sources.entries()) {
+    for (const [k, source] of sources.entries()) {
+      expectOptions(`MixtureSampler: source ${k}`, source, ['sampler', 'ratio', 'options']);
+      const { ratio } = source;
       if (k === last) {
         if (ratio !== undefined) {
           throw new TypeError(
@@ -129,6 +136,7 @@ export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, Mix
     }
     ratios.push(Math.max(1 - sum, 0));
     this.#samplers = sources.map(({ sampler }) => sampler);
+    this.#options = sources.map((source) => source.options);
     this.#ratios = ratios;
     this.#rule = rule;
     this.#reweigh = reweigh;
@@ -157,7 +165,9 @@ export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, Mix
     expectBatch(what, n, total);
     const { counts, shares } = this.#divide(what, n, sizes, seed, options.step);
     const parts = this.#samplers.map((sampler, k) =>
-      counts[k] === 0 ? null : sampler.sample(counts[k], foldIn(seed, k), options),
+      counts[k] === 0
+        ? null
+        : sampler.sample(counts[k], foldIn(seed, k), { ...options, ...this.#options[k] }),
     );
     const index = new Int32Array(n);
     const source = new Uint8Array(n);

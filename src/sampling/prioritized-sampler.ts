@@ -1,4 +1,5 @@
 import { describe, ShapeError } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import type { Seed } from './key.js';
 import { Draws } from './replay-draws.js';
 import {
@@ -11,6 +12,7 @@ import {
   type SampleOptions,
   type Sampler,
 } from './sampler.js';
+import { expectArray, type SnapshotArrays } from './snapshot.js';
 import { Stream } from './stream.js';
 import { SumTree } from './sum-tree.js';
 
@@ -100,6 +102,7 @@ export class PrioritizedSampler
    * @throws RangeError when an exponent or the offset is negative or not finite
    */
   constructor(rows: ReplayRows, options: PrioritizedSamplerOptions = {}) {
+    expectOptions('PrioritizedSampler', options, ['alpha', 'beta', 'epsilon']);
     const { alpha = 0.6, beta = 0.4, epsilon = 1e-6 } = options;
     for (const [name, value] of Object.entries({ alpha, beta, epsilon })) {
       expectExponent('PrioritizedSampler', name, value);
@@ -199,17 +202,15 @@ export class PrioritizedSampler
   /**
    * A sampler in the state of a snapshot, over a buffer with the same rows.
    *
+   * @param rows - the buffer
+   * @param snapshot - from {@link PrioritizedSampler.snapshot}, or the arrays of a file it was written to
    * @throws TypeError when an array of the snapshot is missing
    * @throws RangeError when the snapshot's numbers are out of range or it knows more rows than there are
    */
-  static restore(rows: ReplayRows, snapshot: PrioritizedSnapshot): PrioritizedSampler {
+  static restore(rows: ReplayRows, snapshot: SnapshotArrays): PrioritizedSampler {
     const what = 'PrioritizedSampler.restore';
-    const { prioritizedState: state, prioritizedWeight: weight } = snapshot;
-    for (const [name, array] of Object.entries({ state, weight })) {
-      if (!(array instanceof Float64Array)) {
-        throw new TypeError(`${what}: ${name} must be a Float64Array, got ${describe(array)}`);
-      }
-    }
+    const state = expectArray(what, snapshot, 'prioritizedState', Float64Array);
+    const weight = expectArray(what, snapshot, 'prioritizedWeight', Float64Array);
     const [version, alpha, beta, epsilon, highest, known] = state;
     const size = Math.min(known, rows.capacity);
     if (

@@ -1,4 +1,5 @@
 import { describe, type NdView, nd, ShapeError, type TypedArray } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { gatherInto } from './replay-copy.js';
 import { EpisodeLog } from './replay-episodes.js';
 import {
@@ -132,7 +133,9 @@ export class ReplayBuffer<const S extends ReplaySchema = ReplaySchema> implement
    * @throws TypeError when the schema is no schema
    * @throws RangeError when the capacity or a shape is out of range, or there is not enough memory
    */
-  constructor({ capacity, schema }: ReplayBufferOptions<S>) {
+  constructor(options: ReplayBufferOptions<S>) {
+    expectOptions('ReplayBuffer', options, ['capacity', 'schema']);
+    const { capacity, schema } = options;
     if (!Number.isInteger(capacity) || capacity < 1 || capacity > 2 ** 30) {
       throw new RangeError(`ReplayBuffer: capacity must be an integer in 1..2^30, got ${capacity}`);
     }
@@ -193,7 +196,12 @@ export class ReplayBuffer<const S extends ReplaySchema = ReplaySchema> implement
    *   then as before
    */
   addBatch(rows: ReplayColumns<S>, options: AddBatchOptions = {}): void {
-    const { count, columns } = this.#expectBatch('ReplayBuffer.addBatch', rows);
+    const what = 'ReplayBuffer.addBatch';
+    const { count, columns } = this.#expectBatch(what, rows);
+    // Several trajectories as one episode would corrupt windows and n-step targets silently.
+    if ('startIndex' in rows && !Object.hasOwn(this.columns, 'startIndex')) {
+      throw new TypeError(`${what}: rows must be of one run, got transitions; use addTrajectory`);
+    }
     const alone = options.consecutive === false;
     this.#write(columns, count, () => alone);
     if (alone && count > 0) this.#episodes.open = false;

@@ -9,6 +9,7 @@ import {
   sizeOf,
   type TypedArray,
 } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 
 /** The array that stores each dtype. */
 export interface ReplayArrays {
@@ -300,6 +301,9 @@ function normalise(
     throw new TypeError(
       `ReplayBuffer: ${RESERVED.join(' and ')} are names that snapshots use; rename the field`,
     );
+  }
+  if (typeof field === 'object' && field !== null) {
+    expectOptions(`ReplayBuffer: field ${name}`, field, ['dtype', 'shape']);
   }
   const { dtype, shape = [] } = typeof field === 'string' ? { dtype: field } : (field ?? {});
   if (typeof dtype !== 'string' || !Object.hasOwn(ARRAYS, dtype)) {

@@ -1,3 +1,4 @@
+import { expectOptions } from '../runtime/options.js';
 import type { Seed } from './key.js';
 import { expectCross, type WindowCross } from './replay-buffer.js';
 import { Draws } from './replay-draws.js';
@@ -52,6 +53,7 @@ export class SequenceSampler implements Sampler {
    * @throws RangeError when the length is not within 1 and the buffer's capacity
    */
   constructor(rows: EpisodeRows, options: SequenceSamplerOptions) {
+    expectOptions('SequenceSampler', options, ['length', 'cross']);
     const { length, cross = 'none' } = options;
     expectWindow('SequenceSampler', rows, length, cross);
     this.#rows = rows;

@@ -1,3 +1,4 @@
+import { expectOptions } from '../runtime/options.js';
 import type { Seed } from './key.js';
 import { drawPermutation } from './permutation.js';
 import { Draws } from './replay-draws.js';
@@ -39,6 +40,7 @@ export class UniformSampler implements Sampler {
    * @param options - with or without replacement
    */
   constructor(rows: ReplayRows, options: UniformSamplerOptions = {}) {
+    expectOptions('UniformSampler', options, ['replacement']);
     this.#rows = rows;
     this.#replacement = options.replacement ?? true;
   }

@@ -421,6 +421,30 @@ describe('bad input is refused with what must hold', () => {
     expect(act).toThrow(message);
   });
 
+  test('a misspelt option, and no options', () => {
+    expect(() => imagine(world, policy, { ...options, horizn: 3 } as never)).toThrow(
+      "imagine: options must be among start, horizon, seed, trajectory, penalty, terminate, compact, signal, onProgress, got 'horizn'",
+    );
+    expect(() => imagine(world, policy, undefined as never)).toThrow(TypeError);
+  });
+
+  test('a model that is none, or was not awaited', () => {
+    const later = Promise.resolve(world) as never;
+    expect(() => imagine(later, policy, options)).toThrow('got a Promise; await it');
+    const { gather, ...partial } = world;
+    expect(() => imagine(partial as never, policy, options)).toThrow('must have a function gather');
+    expect(() => imagine({ ...world, obsSize: undefined } as never, policy, options)).toThrow(
+      'must have obsSize and actionSize, got undefined and 1',
+    );
+  });
+
+  test('a penalty that was not called', async () => {
+    const penalty = { score: maxPairwiseDifference as never, coefficient: 1 };
+    await expect(imagine(world, policy, { ...options, penalty }).collect()).rejects.toThrow(
+      'got function; call it first, as in maxAleatoric()',
+    );
+  });
+
   test('a policy that is none', () => {
     expect(() => imagine(world, 3 as never, options)).toThrow(TypeError);
   });

@@ -65,7 +65,7 @@ describe('a manifest', () => {
   test.each(Object.entries(smallest))('of kind %s needs each of its fields', (kind, manifest) => {
     expect(parseManifest(manifest)).toEqual(manifest);
     for (const field of Object.keys(manifest)) {
-      expectInvalid(without(manifest, field), `${field}: `, 'undefined');
+      expectInvalid(without(manifest, field), `${field}: must be given`);
     }
     expect(manifest.kind).toBe(kind);
   });
@@ -85,7 +85,7 @@ describe('a manifest', () => {
 
   test('may have no field that is not known, such as a misspelt one', () => {
     for (const manifest of Object.values(smallest)) {
-      expectInvalid({ ...manifest, obssize: 3 }, 'obssize: ');
+      expectInvalid({ ...manifest, obssize: 3 }, 'obssize: is no field', 'under meta');
     }
     expectInvalid(
       { ...policy, action: { type: 'box', low: [-1], high: [1], clip: true } },
@@ -106,9 +106,15 @@ describe('a manifest', () => {
     expectInvalid({ ...ensemble, [other]: ensemble[field] }, `${other}: `);
   });
 
+  test('is blamed in its own field where one of several forms is meant', () => {
+    const golden = { inputs: { x: { shape: [1], data: ['a'] } }, outputs: {} };
+    expectInvalid({ ...ensemble, golden }, 'golden.inputs.x.data.0: must be number, got "a"');
+    expectInvalid({ ...ensemble, elites: [] }, 'elites: must not be empty');
+  });
+
   test('is of format 1', () => {
     for (const format of [2, 0, '1', null]) {
-      expectInvalid({ ...network, format }, 'format: ', 'Expected 1');
+      expectInvalid({ ...network, format }, 'format: must be 1');
     }
   });
 
