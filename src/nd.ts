@@ -1,5 +1,5 @@
 /**
- * The array every room speaks in: a strided view over a typed array.
+ * The array every module of this library speaks in: a strided view over a typed array.
  *
  * One value per row (rank 1) is a plain typed array; rank 2 and above is an {@link NdView}; flags are
  * `Uint8Array`. An `ndarray` object has these four fields, so it is an `NdView` as it is.

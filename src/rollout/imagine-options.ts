@@ -25,7 +25,10 @@ export interface ImagineOptions<State> {
   start: NdView | State | Carry<State>;
   /** Most steps of a row, `T`. */
   horizon: number;
-  /** Names the noise; may be left out when starting from a carry, which brings its own. */
+  /**
+   * Names the noise; may be left out when starting from a carry, which brings its own. A carry with
+   * another seed keeps its trajectory ids and gets another future.
+   */
   seed?: Seed;
   /** Ids that key each row's noise, `[B]`. Default `0 .. B - 1`, or those of the carry. */
   trajectory?: Uint32Array;
@@ -43,7 +46,10 @@ export interface ImagineOptions<State> {
    * which keeps the batch size. The trajectories are the same. Default true.
    */
   compact?: boolean;
-  /** Stops between network calls; reading the rollout then throws the signal's reason. */
+  /**
+   * Stops between network calls; reading the rollout then throws the signal's reason. What was streamed
+   * and the `carry` remain; the steps of an aborted `collect()` do not.
+   */
   signal?: AbortSignal;
   /** Called after every step. */
   onProgress?: (progress: RolloutProgress) => void;

@@ -1,6 +1,6 @@
 import type { WorldModel } from '../dynamics/contract.js';
 import type { ImagineOptions } from './imagine-options.js';
-import type { Policy } from './policy.js';
+import type { AnyPolicy } from './policy.js';
 import { Rollout } from './rollout.js';
 
 /**
@@ -38,7 +38,7 @@ import { Rollout } from './rollout.js';
  */
 export function imagine<State>(
   model: WorldModel<State>,
-  policy: Policy | { act: Policy },
+  policy: AnyPolicy,
   options: ImagineOptions<State>,
 ): Rollout<State> {
   return new Rollout(model, policy, options);

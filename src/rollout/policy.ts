@@ -14,7 +14,7 @@ export type PolicyState =
   | undefined;
 
 /** What a policy is told about the rows of one call. */
-export interface PolicyContext {
+export interface PolicyContext<State = PolicyState> {
   /** Time step of the rollout, from 0. */
   readonly step: number;
   /** Trajectory id of each row, `[B]`, in the order of the rows. */
@@ -22,17 +22,17 @@ export interface PolicyContext {
   /** Noise of these rows at this step, in the policy's own stream. */
   readonly noise: RowNoise;
   /** What the policy returned last, gathered with its rows; undefined at the start. */
-  readonly state?: PolicyState;
+  readonly state?: State;
   /** Memory of the rollout, for the policy to reuse from step to step. Default: new memory. */
   readonly scratch?: Scratch;
 }
 
 /** A policy's answer. */
-export interface PolicyResult {
+export interface PolicyResult<State = PolicyState> {
   /** Float32 `[B, A]`. */
   action: NdView;
   /** What to remember for the next step. */
-  state?: PolicyState;
+  state?: State;
   /** Log-density of the actions, `[B]`. */
   logProb?: Float32Array;
 }
@@ -40,8 +40,29 @@ export interface PolicyResult {
 /**
  * Chooses actions for observations, float32 `[B, S]` and row-major from offset 0; the answer is `[B, A]` or
  * a {@link PolicyResult}.
+ *
+ * @typeParam State - what the policy remembers, a {@link PolicyState}
+ *
+ * @example
+ * ```ts
+ * // Acts on what it saw one step ago.
+ * const late: Policy<NdView> = (obs, { state }) => ({ action: state ?? zeros(obs.shape), state: obs });
+ * ```
  */
-export type Policy = (obs: NdView, context: PolicyContext) => Awaitable<NdView | PolicyResult>;
+export type Policy<State = PolicyState> = (
+  obs: NdView,
+  context: PolicyContext<State>,
+) => Awaitable<NdView | PolicyResult<State>>;
+
+/** A policy with any kind of memory, as a function or as the `act` of an object. */
+export type AnyPolicy =
+  // biome-ignore lint/suspicious/noExplicitAny: a rollout hands back what the policy gave, of any type
+  | Policy<any>
+  | {
+      /** The function. */
+      // biome-ignore lint/suspicious/noExplicitAny: as above
+      act: Policy<any>;
+    };
 
 /** Rows of whatever a policy remembers. */
 export function gatherPolicyState(state: PolicyState, rows: Int32Array): PolicyState {

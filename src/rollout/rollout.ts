@@ -17,7 +17,13 @@ import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import { Carry } from './carry.js';
 import type { ImagineOptions } from './imagine-options.js';
-import { gatherPolicyState, type Policy, type PolicyResult, type PolicyState } from './policy.js';
+import {
+  type AnyPolicy,
+  gatherPolicyState,
+  type Policy,
+  type PolicyResult,
+  type PolicyState,
+} from './policy.js';
 import { isFiniteRow, rowsOf, settle } from './settle.js';
 import type { RolloutStep } from './step.js';
 import { Trajectory } from './trajectory.js';
@@ -52,11 +58,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   #carry: Carry<State> | undefined;
 
   /** @internal */
-  constructor(
-    model: WorldModel<State>,
-    policy: Policy | { act: Policy },
-    options: ImagineOptions<State>,
-  ) {
+  constructor(model: WorldModel<State>, policy: AnyPolicy, options: ImagineOptions<State>) {
     expectModel(model);
     expectOptions('imagine', options, OPTIONS);
     const { start, horizon, penalty } = options;
@@ -347,7 +349,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   }
 }
 
-function policyOf(policy: Policy | { act: Policy }): Policy {
+function policyOf(policy: AnyPolicy): Policy {
   if (typeof policy === 'function') return policy;
   if (typeof policy?.act === 'function') return (obs, context) => policy.act(obs, context);
   throw new TypeError(

@@ -4,7 +4,7 @@ import type { NdView } from '../nd.js';
 export interface RolloutStep {
   /** Step within this rollout, from 0. */
   step: number;
-  /** Row of the start that each entry is, `[b]`. */
+  /** Row of this rollout's start that each entry is, `[b]`; a carry's `row` leads further back. */
   row: Int32Array;
   /** Trajectory id of each entry, `[b]`. */
   trajectory: Uint32Array;

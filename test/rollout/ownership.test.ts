@@ -1,4 +1,4 @@
-import { imagine, maxPairwiseDifference, nd } from 'umwelt';
+import { imagine, maxPairwiseDifference, type NdView, nd, type Policy, zeros } from 'umwelt';
 import { modelContext } from 'umwelt/dynamics';
 import type { PolicyContext, RolloutStep } from 'umwelt/rollout';
 import { describe, expect, test } from 'vitest';
@@ -223,4 +223,17 @@ describe('a recurrent policy', () => {
     ).collect();
     expect(seen).toEqual([undefined, undefined]);
   });
+});
+
+test('types: a policy may say what it remembers', async () => {
+  const late: Policy<NdView> = (obs, { state }) => ({
+    action: state ?? zeros(obs.shape),
+    state: obs,
+  });
+  const dream = await imagine(lineWorld(), late, {
+    start: nd([[1], [3]]),
+    horizon: 3,
+    seed: 0,
+  }).collect();
+  expect([...dream.action.data]).toEqual([0, 1, 1, 0, 3, 3]);
 });
