@@ -75,8 +75,16 @@ function pack(into: string): string {
   if (tarball === undefined) throw new Error('check-package: npm pack reported no tarball');
   const stray = tarball.files
     .map(({ path }) => path)
-    .filter((path) => !/^(dist\/|package\.json$|README\.md$|LICENSE$)/.test(path));
-  must(stray.length === 0, `the tarball must hold dist only, got ${stray.join(', ')}`);
+    .filter(
+      (path) =>
+        !/^(dist\/|docs\/\w+\.md$|examples\/export\/|package\.json$|README\.md$|LICENSE$)/.test(
+          path,
+        ),
+    );
+  must(
+    stray.length === 0,
+    `the tarball must hold dist, guides and the export example only, got ${stray.join(', ')}`,
+  );
   const kB = (bytes: number): string => `${(bytes / 1000).toFixed(1)} kB`;
   console.log(
     `${tarball.filename}: ${tarball.files.length} files, ${kB(tarball.size)} packed, ` +
