@@ -98,6 +98,7 @@ export class BootstrapSampler implements Sampler<BootstrapSample> {
    * @throws `NotEnoughRowsError` when the buffer is empty, or smaller than a permuted batch
    */
   sample(n: number, seed: Seed, options: SampleOptions = {}): BootstrapSample {
+    expectOptions('BootstrapSampler.sample', options, ['step']);
     const { size, added } = this.#rows;
     const members = draw('BootstrapSampler.sample', seed, this.#members, size, n, {
       ...this.#options,

@@ -237,6 +237,7 @@ export class FrequencySampler
   sample(n: number, seed: Seed, options: FrequencySampleOptions): FrequencySample {
     const what = 'FrequencySampler.sample';
     const purpose = expectPurpose(what, options?.purpose);
+    expectOptions(what, options, ['step', 'purpose']);
     const { added } = this.#rows;
     const starts = new WindowStarts(this.#rows, this.#length[purpose], this.#cross);
     starts.expectAny(what, n);

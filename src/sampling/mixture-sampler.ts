@@ -160,6 +160,7 @@ export class MixtureSampler implements Sampler<MixtureSample, SampleOptions, Mix
    */
   sample(n: number, seed: Seed, options: SampleOptions = {}): MixtureSample {
     const what = 'MixtureSampler.sample';
+    expectOptions(what, options, ['step']);
     const sizes = this.#samplers.map(({ size }) => size);
     const total = sizes.reduce((sum, size) => sum + size, 0);
     expectBatch(what, n, total);

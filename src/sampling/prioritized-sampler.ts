@@ -133,6 +133,7 @@ export class PrioritizedSampler
    */
   sample(n: number, seed: Seed, options: PrioritizedSampleOptions = {}): PrioritizedSample {
     const what = 'PrioritizedSampler.sample';
+    expectOptions(what, options, ['step', 'beta']);
     const { added } = this.#rows;
     const { step, beta = this.#beta } = options;
     expectExponent(what, 'beta', beta);

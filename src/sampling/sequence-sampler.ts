@@ -77,6 +77,7 @@ export class SequenceSampler implements Sampler {
    */
   sample(n: number, seed: Seed, options: SampleOptions = {}): Sample {
     const what = 'SequenceSampler.sample';
+    expectOptions(what, options, ['step']);
     const { added } = this.#rows;
     const starts = new WindowStarts(this.#rows, this.#length, this.#cross);
     starts.expectAny(what, n);

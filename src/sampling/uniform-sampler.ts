@@ -62,6 +62,7 @@ export class UniformSampler implements Sampler {
    */
   sample(n: number, seed: Seed, options: SampleOptions = {}): Sample {
     const what = 'UniformSampler.sample';
+    expectOptions(what, options, ['step']);
     const { size, added } = this.#rows;
     expectBatch(what, n, size);
     const draws = new Draws(what, seed, Stream.replay, options.step);

@@ -32,6 +32,11 @@ describe('an option nobody reads is refused, for a misspelt one would be a defau
     const buffer = new ReplayBuffer({ capacity: 4, schema: { x: 'float32' } });
     expectThrow(() => new PrioritizedSampler(buffer, { aplha: 1 } as never), TypeError, 'aplha');
     expectThrow(() => new UniformSampler(buffer, { replacment: true } as never), TypeError);
+    // A misspelt step would draw the same batch for ever.
+    buffer.addBatch({ x: new Float32Array(4) });
+    for (const sampler of [new UniformSampler(buffer), new PrioritizedSampler(buffer)]) {
+      expectThrow(() => sampler.sample(2, 1, { stpe: 3 } as never), TypeError, "got 'stpe'");
+    }
   });
 });
 
