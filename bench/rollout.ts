@@ -5,7 +5,6 @@
  * Run: npm run bench [-- --seconds 20]
  */
 
-import { readFileSync } from 'node:fs';
 import { cpus } from 'node:os';
 import { parseArgs } from 'node:util';
 import Table from 'cli-table3';
@@ -18,6 +17,7 @@ import {
   NetworkPolicy,
   nd,
 } from 'umwelt';
+import { recordedObservations } from '../examples/hopper/starts.js';
 import { interleaved } from './interleaved.js';
 
 const { values } = parseArgs({ options: { seconds: { type: 'string', default: '20' } } });
@@ -31,20 +31,13 @@ const PENALTIES = {
 const folder = new URL('../examples/models/', import.meta.url);
 const model = await EnsembleDynamics.load(ort, new URL('hopper-ensemble', folder));
 const policy = await NetworkPolicy.load(ort, new URL('hopper-policy', folder));
-const { qpos, qvel } = JSON.parse(
-  readFileSync(new URL('hopper-ensemble/starts.json', folder), 'utf8'),
-);
+const known = recordedObservations();
 
 const table = new Table({
   head: ['rows', 'variant', 'ms, median', 'p25', 'p75', 'transitions/s', 'bucketed takes'],
 });
 for (const rows of [400, 10_000]) {
-  const start = nd(
-    Array.from({ length: rows }, (_, i) => [
-      ...qpos[i % qpos.length].slice(1),
-      ...qvel[i % qvel.length],
-    ]),
-  );
+  const start = nd(Array.from({ length: rows }, (_, i) => known[i % known.length]));
   const tasks = Object.fromEntries(
     Object.entries(PENALTIES).map(([name, penalty]) => [
       name,

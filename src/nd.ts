@@ -245,7 +245,7 @@ export function expectMatrix(
 }
 
 /** A new typed array of the same element type. */
-export function newLike<T extends TypedArray>(data: T, length: number): T {
+function newLike<T extends TypedArray>(data: T, length: number): T {
   return new (data.constructor as new (length: number) => T)(length);
 }
 

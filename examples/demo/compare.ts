@@ -3,12 +3,7 @@
 import { type NdView, nd, type Trajectory, type TypedArray } from 'umwelt';
 import { type OpenLoopError, openLoopError, spearman } from 'umwelt/evaluation';
 import type { Hopper } from '../hopper/simulator.js';
-
-/** A full physics state to start from. */
-export interface Start {
-  readonly qpos: readonly number[];
-  readonly qvel: readonly number[];
-}
+import type { Start } from '../hopper/starts.js';
 
 /** What the simulator did with a dream's starts and actions; `B` rows, `T` steps. */
 export interface Reality {

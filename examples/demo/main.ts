@@ -5,7 +5,7 @@
  */
 
 import { realpathSync } from 'node:fs';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { SingleBar } from 'cli-progress';
@@ -25,7 +25,8 @@ import {
 } from 'umwelt';
 import { writeNpz } from 'umwelt/formats';
 import { Hopper } from '../hopper/simulator.js';
-import { type Comparison, compare, type Start, simulate } from './compare.js';
+import { recordedStarts } from '../hopper/starts.js';
+import { type Comparison, compare, simulate } from './compare.js';
 import { dreamFan } from './fan.js';
 import { type DemoOptions, parseOptions, USAGE, UsageError } from './options.js';
 import { renderReport } from './report.js';
@@ -67,7 +68,7 @@ export async function runDemo(
 
   // 2. Recorded states to start from. The model sees observations; the simulator takes full states.
   using hopper = await Hopper.load();
-  const starts = (await readStarts()).slice(0, rows);
+  const starts = recordedStarts().slice(0, rows);
   if (starts.length < rows) {
     throw new UsageError(
       `--rows must be at most ${starts.length}, the recorded starts, got ${rows}`,
@@ -149,12 +150,6 @@ export async function runDemo(
 const TABLE_NOTE = `Means over rows. Returns and penalty add up over the steps that dream and simulator both took; a row
 that has ended in either keeps what it had, and leaves rows, error and rank correlation. Error is in
 standard deviations of the training data; the correlation is of uncertainty with it, at that step.`;
-
-async function readStarts(): Promise<Start[]> {
-  const text = await readFile(new URL('hopper-ensemble/starts.json', MODELS), 'utf8');
-  const { qpos, qvel }: { qpos: number[][]; qvel: number[][] } = JSON.parse(text);
-  return qpos.map((position, i) => ({ qpos: position, qvel: qvel[i] }));
-}
 
 function fromHere(path: string): string {
   const short = relative(process.cwd(), path);

@@ -3,6 +3,7 @@
 import { ModelContractError } from '../runtime/errors.js';
 import type { TensorInfo } from '../runtime/graph.js';
 import type { EnsembleManifest } from '../runtime/manifest.js';
+import { checkAction, expectLength } from '../runtime/manifest-checks.js';
 import type { Network } from '../runtime/network.js';
 
 /** Number of outputs a row, `D`: the observation and, where it is predicted, the reward. */
@@ -19,14 +20,7 @@ export function checkEnsembleManifest(manifest: EnsembleManifest): void {
   const { action, actionSize, elites, ensembleSize, file, golden, inputs, logVar, members } =
     manifest;
   const D = outputSize(manifest);
-  if (action.type === 'box') {
-    expectLength('action.low', action.low, actionSize, 'actionSize');
-    expectLength('action.high', action.high, actionSize, 'actionSize');
-    const flat = action.low.findIndex((low, i) => !(low < action.high[i]));
-    if (flat >= 0) fail('action', `low must be below high, got ${action.low[flat]} at ${flat}`);
-  } else if (action.n !== actionSize) {
-    fail('action.n', `must be actionSize ${actionSize} (one-hot), got ${action.n}`);
-  }
+  checkAction(fail, action, actionSize);
   const stranger = elites.find((e) => e >= ensembleSize);
   if (stranger !== undefined) {
     fail('elites', `must be member numbers below ensembleSize ${ensembleSize}, got ${stranger}`);
@@ -36,8 +30,8 @@ export function checkEnsembleManifest(manifest: EnsembleManifest): void {
     fail('rewardIndex', `must lie in 0..${D - 1}, got ${manifest.rewardIndex}`);
   }
   if (logVar?.form === 'raw') {
-    expectLength('logVar.min', logVar.min, D, 'the number of outputs');
-    expectLength('logVar.max', logVar.max, D, 'the number of outputs');
+    expectLength(fail, 'logVar.min', logVar.min, D, 'the number of outputs');
+    expectLength(fail, 'logVar.max', logVar.max, D, 'the number of outputs');
   }
   if ((logVar === null) !== (manifest.outputs.logVar === undefined)) {
     fail('outputs.logVar', `must be named exactly when logVar is not null`);
@@ -48,25 +42,37 @@ export function checkEnsembleManifest(manifest: EnsembleManifest): void {
   }
   if (manifest.inputNormalizer !== undefined) {
     const width = manifest.obsSize + actionSize;
-    expectLength('inputNormalizer.mean', manifest.inputNormalizer.mean, width, 'the input width');
-    expectLength('inputNormalizer.std', manifest.inputNormalizer.std, width, 'the input width');
+    expectLength(
+      fail,
+      'inputNormalizer.mean',
+      manifest.inputNormalizer.mean,
+      width,
+      'the input width',
+    );
+    expectLength(
+      fail,
+      'inputNormalizer.std',
+      manifest.inputNormalizer.std,
+      width,
+      'the input width',
+    );
   }
   if (manifest.obsNames) {
-    expectLength('obsNames', manifest.obsNames, manifest.obsSize, 'obsSize');
+    expectLength(fail, 'obsNames', manifest.obsNames, manifest.obsSize, 'obsSize');
   }
   if (manifest.actionNames) {
-    expectLength('actionNames', manifest.actionNames, actionSize, 'actionSize');
+    expectLength(fail, 'actionNames', manifest.actionNames, actionSize, 'actionSize');
   }
   const oneFileEach = Array.isArray(file);
   if (oneFileEach) {
     if (members !== 'separate') fail('file', `may be a list only for members 'separate'`);
-    expectLength('file', file, ensembleSize, 'ensembleSize');
+    expectLength(fail, 'file', file, ensembleSize, 'ensembleSize');
   }
   if (golden !== undefined && Array.isArray(golden) !== oneFileEach) {
     fail('golden', 'must be a list exactly when file is one');
   }
   if (oneFileEach && Array.isArray(golden)) {
-    expectLength('golden', golden, ensembleSize, 'ensembleSize');
+    expectLength(fail, 'golden', golden, ensembleSize, 'ensembleSize');
   }
   const perMember = members === 'separate' && !oneFileEach;
   for (const [field, names] of Object.entries({
@@ -78,7 +84,7 @@ export function checkEnsembleManifest(manifest: EnsembleManifest): void {
     if (Array.isArray(names) !== perMember) {
       fail(field, `must be ${perMember ? 'a list of one name a member' : 'one name'}`);
     }
-    if (Array.isArray(names)) expectLength(field, names, ensembleSize, 'ensembleSize');
+    if (Array.isArray(names)) expectLength(fail, field, names, ensembleSize, 'ensembleSize');
   }
 }
 
@@ -143,17 +149,6 @@ function expectTensor(
 
 function listOf(names: string | readonly string[]): readonly string[] {
   return typeof names === 'string' ? [names] : names;
-}
-
-function expectLength(
-  field: string,
-  values: readonly unknown[],
-  length: number,
-  meaning: string,
-): void {
-  if (values.length !== length) {
-    fail(field, `must have ${meaning} = ${length} entries, got ${values.length}`);
-  }
 }
 
 function fail(field: string, problem: string): never {

@@ -4,6 +4,7 @@ import { Scratch } from '../dynamics/scratch.js';
 import { expectMatrix, type NdView, nd, packed, zeros } from '../nd.js';
 import { ModelContractError } from '../runtime/errors.js';
 import { type PolicyManifest, parseManifestOf } from '../runtime/manifest.js';
+import { checkAction, expectLength } from '../runtime/manifest-checks.js';
 import {
   type Device,
   type DeviceFailure,
@@ -162,7 +163,7 @@ export class NetworkPolicy implements AsyncDisposable {
       names.forEach((name, i) => {
         const { shape } = outputs[name];
         if (shape.length !== 2 || shape[0] !== count || shape[1] !== actionSize) {
-          fail(`output '${name}' must be [${count}, ${actionSize}], got [${shape}]`);
+          fail(`output '${name}'`, `must be [${count}, ${actionSize}], got [${shape}]`);
         }
         const values = packed(outputs[name] as NdView);
         results[i].data.set(values.subarray(0, kept), first * actionSize);
@@ -198,27 +199,16 @@ function checkPolicyManifest({
   obsSize,
   obsNormalizer,
 }: PolicyManifest): void {
-  if (action.type === 'discrete') {
-    if (head.type === 'tanh-gaussian')
-      fail("action must be of type 'box' for a tanh-gaussian head");
-    if (action.n !== actionSize) fail(`action.n must be actionSize ${actionSize}, got ${action.n}`);
-  } else {
-    for (const bound of ['low', 'high'] as const) {
-      const { length } = action[bound];
-      if (length !== actionSize) {
-        fail(`action.${bound} must have actionSize = ${actionSize} entries, got ${length}`);
-      }
-    }
-    if (action.low.some((low, i) => !(low < action.high[i]))) fail('action.low must be below high');
+  if (action.type === 'discrete' && head.type === 'tanh-gaussian') {
+    fail('action', "must be of type 'box' for a tanh-gaussian head");
   }
+  checkAction(fail, action, actionSize);
   if (head.type === 'tanh-gaussian' && !(head.logStdMin <= head.logStdMax)) {
-    fail(`head.logStdMin must not exceed logStdMax ${head.logStdMax}, got ${head.logStdMin}`);
+    fail('head.logStdMin', `must not exceed logStdMax ${head.logStdMax}, got ${head.logStdMin}`);
   }
-  for (const field of ['mean', 'std'] as const) {
-    const length = obsNormalizer?.[field].length ?? obsSize;
-    if (length !== obsSize) {
-      fail(`obsNormalizer.${field} must have obsSize = ${obsSize} entries, got ${length}`);
-    }
+  if (obsNormalizer !== undefined) {
+    expectLength(fail, 'obsNormalizer.mean', obsNormalizer.mean, obsSize, 'obsSize');
+    expectLength(fail, 'obsNormalizer.std', obsNormalizer.std, obsSize, 'obsSize');
   }
 }
 
@@ -227,7 +217,7 @@ function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
   const [only, ...more] = network.inputs;
   if (only?.name !== input || more.length > 0) {
     const names = network.inputs.map(({ name }) => name).join(', ');
-    fail(`input must be the graph's one input, got '${input}' for ${names}`);
+    fail('input', `must be the graph's one input, got '${input}' for ${names}`);
   }
   const [batch, width] = only.shape;
   if (
@@ -235,17 +225,20 @@ function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
     typeof batch === 'number' ||
     (typeof width === 'number' && width !== obsSize)
   ) {
-    fail(`input '${input}' must have shape [batch, ${obsSize}] in the graph, got [${only.shape}]`);
+    fail(
+      `input '${input}'`,
+      `must have shape [batch, ${obsSize}] in the graph, got [${only.shape}]`,
+    );
   }
   const outputs = head.type === 'deterministic' ? [head.action] : [head.mean, head.logStd];
   for (const name of outputs) {
     const output = network.outputs.find((candidate) => candidate.name === name);
     if (output === undefined) {
       const names = network.outputs.map((candidate) => candidate.name).join(', ');
-      fail(`head must name outputs of the graph (${names}), got '${name}'`);
+      fail('head', `must name outputs of the graph (${names}), got '${name}'`);
     }
     if (output.dtype !== 'float32' && output.dtype !== 'float16') {
-      fail(`output '${name}' must be float32 or float16 in the graph, got ${output.dtype}`);
+      fail(`output '${name}'`, `must be float32 or float16 in the graph, got ${output.dtype}`);
     }
     const { shape } = output;
     // An exporter may leave the shape of an output open; what is stated must agree.
@@ -253,11 +246,14 @@ function checkPolicyGraph(manifest: PolicyManifest, network: Network): void {
       shape !== null &&
       (shape.length !== 2 || (typeof shape[1] === 'number' && shape[1] !== actionSize))
     ) {
-      fail(`output '${name}' must have shape [batch, ${actionSize}] in the graph, got [${shape}]`);
+      fail(
+        `output '${name}'`,
+        `must have shape [batch, ${actionSize}] in the graph, got [${shape}]`,
+      );
     }
   }
 }
 
-function fail(problem: string): never {
-  throw new ModelContractError(`policy manifest: ${problem}`);
+function fail(field: string, problem: string): never {
+  throw new ModelContractError(`policy manifest: ${field} ${problem}`);
 }

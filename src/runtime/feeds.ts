@@ -10,6 +10,7 @@ import {
   ShapeError,
   type TypedArray,
 } from '../nd.js';
+import { STORES } from './dtypes.js';
 import type { InputInfo } from './graph.js';
 import { isOrtTensor, makeTensor, type Ort, type OrtTensor } from './ort.js';
 
@@ -20,21 +21,6 @@ import { isOrtTensor, makeTensor, type Ort, type OrtTensor } from './ort.js';
  * float32, which is rounded.
  */
 export type Feed = NdView<TypedArray> | TypedArray | OrtTensor;
-
-const STORES: Readonly<Record<string, string>> = {
-  float32: 'Float32Array',
-  float64: 'Float64Array',
-  float16: 'Uint16Array',
-  int8: 'Int8Array',
-  int16: 'Int16Array',
-  int32: 'Int32Array',
-  int64: 'BigInt64Array',
-  uint8: 'Uint8Array',
-  uint16: 'Uint16Array',
-  uint32: 'Uint32Array',
-  uint64: 'BigUint64Array',
-  bool: 'Uint8Array',
-};
 
 /**
  * Checks feeds against a graph's inputs and turns them into tensors.
@@ -88,7 +74,7 @@ export function toView(tensor: OrtTensor): NdView<TypedArray> {
 }
 
 function elementsOf(input: InputInfo, view: NdView<TypedArray>): TypedArray {
-  const store = STORES[input.dtype];
+  const store = STORES[input.dtype].name;
   // The tag, not the constructor's name: Node's Buffer is a Uint8Array.
   const got: string = view.data[Symbol.toStringTag];
   if (input.dtype === 'float16' && got !== store) {

@@ -1,4 +1,5 @@
 import { type NdView, nd, packed, sizeOf, type TypedArray } from '../nd.js';
+import { STORES } from './dtypes.js';
 import { ModelContractError } from './errors.js';
 import type { TensorInfo } from './graph.js';
 import type { Golden, GoldenTensor } from './manifest.js';
@@ -66,29 +67,11 @@ export function checkGolden(
   }
 }
 
-function elements(tensor: GoldenTensor, dtype: string | undefined): TypedArray {
-  const { data } = tensor;
-  switch (dtype) {
-    case 'int64':
-      return BigInt64Array.from(data, BigInt);
-    case 'uint64':
-      return BigUint64Array.from(data, BigInt);
-    case 'int32':
-      return Int32Array.from(data);
-    case 'uint32':
-      return Uint32Array.from(data);
-    case 'int16':
-      return Int16Array.from(data);
-    case 'uint16':
-      return Uint16Array.from(data);
-    case 'int8':
-      return Int8Array.from(data);
-    case 'uint8':
-    case 'bool':
-      return Uint8Array.from(data);
-    case 'float64':
-      return Float64Array.from(data);
-    default:
-      return Float32Array.from(data);
-  }
+function elements({ data }: GoldenTensor, dtype = 'float32'): TypedArray {
+  // Feeds round float32 to half precision themselves.
+  const store = dtype === 'float16' ? Float32Array : STORES[dtype];
+  const out = new store(data.length);
+  const big = out instanceof BigInt64Array || out instanceof BigUint64Array;
+  for (let i = 0; i < data.length; i++) out[i] = big ? BigInt(data[i]) : data[i];
+  return out;
 }

@@ -1,4 +1,5 @@
 import { type OnnxModel, type OnnxNode, readModel } from '../onnx/model.js';
+import { STORES } from './dtypes.js';
 import { ModelContractError, ModelLoadError, reasonOf } from './errors.js';
 
 /** An input or output of a network. */
@@ -18,22 +19,6 @@ export interface TensorInfo {
 export interface InputInfo extends TensorInfo {
   readonly shape: readonly (number | string)[];
 }
-
-/** Element types that feeds and results can have. */
-const DTYPES: ReadonlySet<string> = new Set([
-  'float32',
-  'float64',
-  'float16',
-  'int8',
-  'int16',
-  'int32',
-  'int64',
-  'uint8',
-  'uint16',
-  'uint32',
-  'uint64',
-  'bool',
-]);
 
 const RANDOM_OPS: ReadonlySet<string> = new Set([
   'Bernoulli',
@@ -79,7 +64,7 @@ export function readGraph(bytes: Uint8Array, where: string): OnnxModel {
     );
   }
   const unreadable = [...model.graph.inputs, ...model.graph.outputs].find(
-    (value) => !DTYPES.has(value.dtype),
+    (value) => !Object.hasOwn(STORES, value.dtype),
   );
   if (unreadable !== undefined) {
     throw new ModelContractError(

@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { type NdView, nd } from 'umwelt';
+import { recordedObservations } from '../../examples/hopper/starts.js';
 
 /** Path of a file in the repository. */
 export function inRepository(path: string): string {
@@ -23,11 +24,7 @@ export function toyEnsemble(form: string): string {
 
 /** Observations of the recorded start states, `[256, 11]`. */
 export function hopperStarts(): NdView {
-  const { qpos, qvel } = readJson<{ qpos: number[][]; qvel: number[][] }>(
-    'examples/models/hopper-ensemble/starts.json',
-  );
-  const clip = (x: number) => Math.min(Math.max(x, -10), 10);
-  return nd(qpos.map((position, i) => [...position.slice(1), ...qvel[i].map(clip)]));
+  return nd(recordedObservations());
 }
 
 /** The ids `first .. first + length - 1`. */
