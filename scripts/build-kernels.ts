@@ -11,19 +11,19 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 const sources = 'src/kernels/assembly';
 const generated = join(root, 'src/kernels/generated');
 
-async function compile(source: string): Promise<Uint8Array> {
+const FLAGS = ['-O3', '--enable', 'simd', '--runtime', 'stub', '--noAssert', '--zeroFilledMemory'];
+
+/** Every module to make: from which source, with what flags beside the common ones. */
+const MODULES: Readonly<Record<string, { source: string; flags: readonly string[] }>> = {
+  'row-noise-wasm': { source: 'row-noise.ts', flags: [] },
+  'ssm-wasm': { source: 'ssm.ts', flags: ['--importMemory'] },
+  'ssm-relaxed-wasm': { source: 'ssm.ts', flags: ['--importMemory', '--enable', 'relaxed-simd'] },
+};
+
+async function compile(source: string, flags: readonly string[]): Promise<Uint8Array> {
   let bytes: Uint8Array | undefined;
-  const flags = [
-    '-O3',
-    '--enable',
-    'simd',
-    '--runtime',
-    'stub',
-    '--noAssert',
-    '--zeroFilledMemory',
-  ];
   const { error, stderr } = await asc.main(
-    [`${sources}/${source}`, '--baseDir', root, '--outFile', 'kernel.wasm', ...flags],
+    [`${sources}/${source}`, '--baseDir', root, '--outFile', 'kernel.wasm', ...FLAGS, ...flags],
     {
       writeFile(_name, contents) {
         if (typeof contents !== 'string') bytes = contents;
@@ -35,22 +35,27 @@ async function compile(source: string): Promise<Uint8Array> {
   return bytes;
 }
 
-/** Whether a module was made after its source and this script were last written. */
-function isFresh(module: string, source: string): boolean {
-  const time = (path: string) => statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
-  const made = time(module);
-  return made > time(join(root, sources, source)) && made > time(fileURLToPath(import.meta.url));
+/** When a file was last written; a missing one never was. */
+function written(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0;
 }
 
+// A source may import any other, so the newest of them and this script decide.
+const inputs = readdirSync(join(root, sources), { recursive: true, encoding: 'utf8' });
+const changed = Math.max(
+  written(fileURLToPath(import.meta.url)),
+  ...inputs.map((name) => written(join(root, sources, name))),
+);
+
 mkdirSync(generated, { recursive: true });
-for (const source of readdirSync(join(root, sources)).filter((name) => name.endsWith('.ts'))) {
-  const module = join(generated, source.replace('.ts', '-wasm.ts'));
-  if (isFresh(module, source)) continue;
-  const bytes = await compile(source);
+for (const [name, { source, flags }] of Object.entries(MODULES)) {
+  const module = join(generated, `${name}.ts`);
+  if (written(module) > changed) continue;
+  const bytes = await compile(source, flags);
   writeFileSync(
     module,
     `// Made from ../assembly/${source} by scripts/build-kernels.ts: ${bytes.length} bytes.\n` +
       `export const wasm: string = '${Buffer.from(bytes).toString('base64')}';\n`,
   );
-  console.log(`${sources}/${source}: ${bytes.length} bytes of WebAssembly`);
+  console.log(`${sources}/${source} ${flags.join(' ')}: ${bytes.length} bytes of WebAssembly`);
 }

@@ -1,0 +1,90 @@
+/** Elementary functions on four lanes. Constants come from memory, see the rules in `../row-noise.ts`. */
+
+const ROUND: usize = memory.data<f32>([12583039]);
+const LOWEST: usize = memory.data<f32>([-127]);
+const HIGHEST: usize = memory.data<f32>([128]);
+export const LOG2_E: usize = memory.data<f32>([1.4426950408889634]);
+const MINUS_LOG2_E: usize = memory.data<f32>([-1.4426950408889634]);
+const ONE: usize = memory.data<f32>([1]);
+const TWO: usize = memory.data<f32>([2]);
+const TWENTY: usize = memory.data<f32>([20]);
+const LN2: usize = memory.data<f32>([0.6931471805599453]);
+const SQRT_HALF_BITS: usize = memory.data<u32>([0x3f3504f3]);
+const L3: usize = memory.data<f32>([0.6666666666666666]);
+const L5: usize = memory.data<f32>([0.4]);
+const L7: usize = memory.data<f32>([0.2857142857142857]);
+const L9: usize = memory.data<f32>([0.2222222222222222]);
+
+// 2^x on -1/2..1/2 with value 1 at 0: least largest relative error under that condition, 9.1e-8.
+const P1: usize = memory.data<f32>([0.693146978]);
+const P2: usize = memory.data<f32>([0.240222421]);
+const P3: usize = memory.data<f32>([0.0555073386]);
+const P4: usize = memory.data<f32>([0.00967151229]);
+const P5: usize = memory.data<f32>([0.0013264671]);
+
+// @ts-ignore: decorator
+@inline
+export function splat(address: usize): v128 {
+  return v128.load32_splat(address);
+}
+
+/** a b + c, rounded once where the relaxed instruction fuses. */
+// @ts-ignore: decorator
+@inline
+export function madd(a: v128, b: v128, c: v128): v128 {
+  return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(f32x4.mul(a, b), c);
+}
+
+/**
+ * 2^x: 1 at 0, zero below -127, infinite above 128, NaN of NaN. The operands of pmin and pmax stand so
+ * that NaN passes.
+ */
+// @ts-ignore: decorator
+@inline
+export function exp2(x: v128): v128 {
+  const bounded = f32x4.pmin(f32x4.pmax(x, splat(LOWEST)), splat(HIGHEST));
+  // The sum's low bits hold the nearest integer plus the exponent's bias of 127.
+  const shifted = f32x4.add(bounded, splat(ROUND));
+  const rest = f32x4.sub(bounded, f32x4.sub(shifted, splat(ROUND)));
+  let series = madd(rest, splat(P5), splat(P4));
+  series = madd(rest, series, splat(P3));
+  series = madd(rest, series, splat(P2));
+  series = madd(rest, series, splat(P1));
+  series = madd(rest, series, splat(ONE));
+  return f32x4.mul(series, i32x4.shl(shifted, 23));
+}
+
+/** ln(1 + e^x), and x above 20 as PyTorch has it. */
+// @ts-ignore: decorator
+@inline
+export function softplus(x: v128): v128 {
+  const t = exp2(f32x4.mul(x, splat(LOG2_E)));
+  const u = f32x4.add(splat(ONE), t);
+  const less = f32x4.sub(u, splat(ONE));
+  // What rounding took from u is given back by the factor t / (u - 1).
+  const log1p = f32x4.div(f32x4.mul(log(u), t), less);
+  const small = v128.bitselect(t, log1p, f32x4.eq(u, splat(ONE)));
+  return v128.bitselect(x, small, f32x4.gt(x, splat(TWENTY)));
+}
+
+/** x / (1 + e^-x). */
+// @ts-ignore: decorator
+@inline
+export function silu(x: v128): v128 {
+  return f32x4.div(x, f32x4.add(splat(ONE), exp2(f32x4.mul(x, splat(MINUS_LOG2_E)))));
+}
+
+/** Natural logarithm of a normal positive number: the atanh series on a mantissa in sqrt(1/2)..sqrt(2). */
+// @ts-ignore: decorator
+@inline
+function log(x: v128): v128 {
+  const exponent = i32x4.shr_s(i32x4.sub(x, splat(SQRT_HALF_BITS)), 23);
+  const m = i32x4.sub(x, i32x4.shl(exponent, 23));
+  const s = f32x4.div(f32x4.sub(m, splat(ONE)), f32x4.add(m, splat(ONE)));
+  const z = f32x4.mul(s, s);
+  let series = madd(z, splat(L9), splat(L7));
+  series = madd(z, series, splat(L5));
+  series = madd(z, series, splat(L3));
+  series = madd(z, series, splat(TWO));
+  return madd(f32x4.convert_i32x4_s(exponent), splat(LN2), f32x4.mul(s, series));
+}
