@@ -1,12 +1,12 @@
 import * as ort from 'onnxruntime-node';
 import { NetworkPolicy, nd, packed, ShapeError } from 'umwelt';
+import { writeModel } from 'umwelt/onnx';
 import type { NetworkPolicyOptions, PolicyContext } from 'umwelt/rollout';
 import { DisposedError, ModelContractError, type PolicyManifest } from 'umwelt/runtime';
 import { RowNoise, Stream } from 'umwelt/sampling';
 import { describe, expect, test } from 'vitest';
 import { expectRefusal } from '../runtime/refusal.js';
 import { HOPPER_POLICY, hopperStarts, ids, readJson, toyEnsemble } from '../support/models.js';
-import { buildModel } from '../support/onnx-builder.js';
 
 type Changes = Partial<Record<keyof PolicyManifest, unknown>>;
 
@@ -225,7 +225,7 @@ function tenfold(
   } = {},
   options: NetworkPolicyOptions = {},
 ) {
-  const model = buildModel({
+  const model = writeModel({
     graph: {
       inputs: [{ name: 'obs', shape: input }, ...(extra ? [{ name: 'noise', shape: [] }] : [])],
       outputs: [{ name: 'action', shape: output }],

@@ -1,14 +1,10 @@
 import * as ort from 'onnxruntime-node';
 import { Network } from 'umwelt';
+import { type OnnxDtype, writeModel } from 'umwelt/onnx';
 import { type Golden, ModelContractError, type Ort } from 'umwelt/runtime';
 import { describe, expect, test } from 'vitest';
 import { HOPPER_POLICY, readJson, toyEnsemble } from '../support/models.js';
-import {
-  type BuilderDtype,
-  buildModel,
-  gemmModel,
-  identityModel,
-} from '../support/onnx-builder.js';
+import { gemmModel, identityModel } from '../support/onnx-builder.js';
 import { expectRefusal } from './refusal.js';
 
 const tensor = (shape: number[], data: number[]) => ({ shape, data });
@@ -69,7 +65,7 @@ describe('golden values', () => {
   });
 
   test('are never met by NaN or an infinity', async () => {
-    const log = buildModel({
+    const log = writeModel({
       graph: {
         inputs: [{ name: 'x', shape: ['B'] }],
         outputs: [{ name: 'y', shape: ['B'] }],
@@ -121,7 +117,7 @@ describe('golden values', () => {
   });
 
   test('are recorded for every dtype', async () => {
-    const dtypes: BuilderDtype[] = [
+    const dtypes: OnnxDtype[] = [
       'float32',
       'float64',
       'float16',

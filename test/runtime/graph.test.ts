@@ -1,16 +1,14 @@
 import * as ort from 'onnxruntime-node';
 import { Network } from 'umwelt';
+import { type GraphSpec, type ValueSpec, writeModel } from 'umwelt/onnx';
 import { ModelContractError } from 'umwelt/runtime';
 import { describe, expect, test } from 'vitest';
+import { WireWriter } from '../../src/onnx/wire-writer.js';
 import {
-  buildModel,
-  type GraphSpec,
   identityModel,
   nestedRandomModel,
   randomNormalLikeModel,
   unknownRankGruModel,
-  type ValueSpec,
-  WireWriter,
 } from '../support/onnx-builder.js';
 import { expectRefusal } from './refusal.js';
 
@@ -22,7 +20,7 @@ describe('inputs and outputs', () => {
       { name: 'flag', dtype: 'bool', shape: [] },
       { name: 'half', dtype: 'float16', shape: [2, 3, 4] },
     ];
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: tensors,
         outputs: tensors.map((tensor) => ({ ...tensor, name: `${tensor.name}Out` })),
@@ -51,7 +49,7 @@ describe('inputs and outputs', () => {
 
   test('tell a scalar output, [], from one of unknown rank, null', async () => {
     const model = (shape: ValueSpec['shape']) =>
-      buildModel({
+      writeModel({
         graph: {
           inputs: [{ name: 'x', shape: [] }],
           outputs: [{ name: 'y', shape }],
@@ -65,7 +63,7 @@ describe('inputs and outputs', () => {
   });
 
   test('do not count a weight that is also listed as an input', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [
           { name: 'x', shape: ['B', 1] },
@@ -141,7 +139,7 @@ describe('random operators', () => {
   ];
 
   const alone = (op: string, attributes = {}) =>
-    buildModel({
+    writeModel({
       graph: {
         inputs: [x],
         outputs: [{ name: 'y', shape: null }],
@@ -156,7 +154,7 @@ describe('random operators', () => {
       },
     });
 
-  const loop = buildModel({
+  const loop = writeModel({
     graph: {
       inputs: [x],
       outputs: [{ name: 'y', shape: float }],
@@ -188,7 +186,7 @@ describe('random operators', () => {
     },
   });
 
-  const scan = buildModel({
+  const scan = writeModel({
     graph: {
       inputs: [{ name: 'xs', shape: [4, 3] }],
       outputs: [{ name: 'y', shape: [4, 3] }],
@@ -212,7 +210,7 @@ describe('random operators', () => {
     },
   });
 
-  const local = buildModel({
+  const local = writeModel({
     opsets: { 'my.ops': 1 },
     functions: [
       { name: 'Noisy', domain: 'my.ops', inputs: ['x'], outputs: ['drawn'], nodes: noise },
@@ -249,7 +247,7 @@ describe('random operators', () => {
   });
 
   test('that Dropout becomes in training mode are refused too', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [x],
         outputs: [{ name: 'y', shape: float }],
@@ -264,7 +262,7 @@ describe('random operators', () => {
   });
 
   test('are not seen in an ordinary Dropout, which does nothing', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [x],
         outputs: [{ name: 'y', shape: float }],

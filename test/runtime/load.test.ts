@@ -4,6 +4,7 @@ import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import * as ort from 'onnxruntime-node';
 import { Network, nd, packed } from 'umwelt';
+import { writeModel } from 'umwelt/onnx';
 import {
   ModelContractError,
   ModelLoadError,
@@ -12,7 +13,7 @@ import {
 } from 'umwelt/runtime';
 import { afterAll, describe, expect, test } from 'vitest';
 import { HOPPER_POLICY } from '../support/models.js';
-import { buildModel, externalDataModel, identityModel } from '../support/onnx-builder.js';
+import { externalDataModel, identityModel } from '../support/onnx-builder.js';
 import { expectRefusal } from './refusal.js';
 import { serve, under } from './serve.js';
 
@@ -344,7 +345,7 @@ describe('external data', () => {
       shape: [2],
       external: { location: 'weights/all.bin', offset: at, length: 8 },
     });
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [{ name: 'x', shape: ['B', 2] }],
         outputs: [{ name: 'y', shape: ['B', 2] }],
@@ -368,7 +369,7 @@ describe('external data', () => {
   });
 
   test('without a stated length is read to the end of its file', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [{ name: 'x', shape: ['B', 2] }],
         outputs: [{ name: 'y', shape: ['B', 2] }],

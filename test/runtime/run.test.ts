@@ -1,27 +1,23 @@
 import ndarray from 'ndarray';
 import * as ort from 'onnxruntime-node';
 import { type NdView, Network, nd, packed, type TypedArray } from 'umwelt';
+import { type OnnxDtype, writeModel } from 'umwelt/onnx';
 import { DisposedError, type Feed, ShapeError } from 'umwelt/runtime';
 import { describe, expect, test } from 'vitest';
 import { toyEnsemble } from '../support/models.js';
-import {
-  type BuilderDtype,
-  buildModel,
-  gemmModel,
-  identityModel,
-} from '../support/onnx-builder.js';
+import { gemmModel, identityModel } from '../support/onnx-builder.js';
 import { expectRefusal } from './refusal.js';
 
 type Shape = readonly (number | string)[];
 
 /** What `y = x` gives for a feed, on a network of its own. */
-async function identity(feed: unknown, dtype: BuilderDtype = 'float32', shape: Shape = ['B', 3]) {
+async function identity(feed: unknown, dtype: OnnxDtype = 'float32', shape: Shape = ['B', 3]) {
   await using network = await Network.load(ort, identityModel(dtype, shape));
   return (await network.run({ x: feed as Feed })).y;
 }
 
 /** `y = a + b`, both `[B, 2]`. */
-const sum = buildModel({
+const sum = writeModel({
   graph: {
     inputs: [
       { name: 'a', shape: ['B', 2] },
@@ -52,7 +48,7 @@ describe('feeds', () => {
   });
 
   test('may not override a weight, which ONNX Runtime would ignore', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [
           { name: 'x', shape: ['B', 1] },
@@ -206,7 +202,7 @@ describe('an input takes', () => {
   });
 
   test('every dtype in its own typed array, and gives it back', async () => {
-    const feeds: [BuilderDtype, TypedArray][] = [
+    const feeds: [OnnxDtype, TypedArray][] = [
       ['float32', Float32Array.of(1.5, -2, 0)],
       ['float64', Float64Array.of(1 / 3, -2, 0)],
       ['int8', Int8Array.of(-128, 0, 127)],
@@ -310,7 +306,7 @@ describe('a run', () => {
 
   test('that fails leaves the next ones alone', async () => {
     // The lengths of `a` and `b` have two names, so only ONNX Runtime sees that they differ.
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [
           { name: 'a', shape: ['M'] },

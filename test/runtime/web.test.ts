@@ -3,15 +3,11 @@ import * as node from 'onnxruntime-node';
 import * as web from 'onnxruntime-web/wasm';
 import { EnsembleDynamics, Network, NetworkPolicy, nd, packed } from 'umwelt';
 import { modelContext, type Prediction } from 'umwelt/dynamics';
+import { writeModel } from 'umwelt/onnx';
 import { DisposedError, ModelContractError, ModelLoadError, type Ort } from 'umwelt/runtime';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { HOPPER_POLICY, ids, readJson, toyEnsemble } from '../support/models.js';
-import {
-  buildModel,
-  gemmModel,
-  identityModel,
-  unknownRankGruModel,
-} from '../support/onnx-builder.js';
+import { gemmModel, identityModel, unknownRankGruModel } from '../support/onnx-builder.js';
 import { expectRefusal } from './refusal.js';
 
 const toy = readJson<{ obs: number[][]; action: number[][] }>(
@@ -89,7 +85,7 @@ describe('onnxruntime-web', () => {
     const whole = gemmModel({ weight: [2], bias: [1] });
     await expectRefusal(load(whole.slice(0, 70)), ModelLoadError);
     await expectRefusal(load(unknownRankGruModel()), ModelContractError, 'known rank');
-    const unknown = buildModel({
+    const unknown = writeModel({
       graph: {
         inputs: [{ name: 'x', shape: [1] }],
         outputs: [{ name: 'y', shape: [1] }],

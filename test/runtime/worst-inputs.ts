@@ -6,12 +6,13 @@
 import { readFileSync } from 'node:fs';
 import * as ort from 'onnxruntime-node';
 import { EnsembleDynamics, Network, nd } from 'umwelt';
+import { writeModel } from 'umwelt/onnx';
 import { toyEnsemble } from '../support/models.js';
 import {
-  buildModel,
   externalDataModel,
   gemmModel,
   identityModel,
+  impossibleWeightModel,
   nestedRandomModel,
   unknownRankGruModel,
 } from '../support/onnx-builder.js';
@@ -36,7 +37,7 @@ await report('unknown device', () => load(gemm, { devices: ['nonsense'] }));
 await report('no CUDA', () => load(gemm, { devices: ['cuda'] }));
 await report('unknown operator', () =>
   load(
-    buildModel({
+    writeModel({
       graph: {
         inputs: [{ name: 'x', shape: [1] }],
         outputs: [{ name: 'y', shape: [1] }],
@@ -48,20 +49,9 @@ await report('unknown operator', () =>
 await report('missing weights', () => load(externalDataModel([1]).model));
 await report('weights outside', () => load(externalDataModel([1], '../../etc/hostname').model));
 await report('missing folder', () => Network.load(ort, '/nowhere/at/all'));
-await report('huge weight', () =>
-  load(
-    buildModel({
-      graph: {
-        inputs: [{ name: 'x', shape: ['B', 1] }],
-        outputs: [{ name: 'y', shape: ['B', 1] }],
-        initializers: [{ name: 'w', shape: [2 ** 31, 2 ** 31, 16], data: new Float32Array(1) }],
-        nodes: [{ op: 'Add', inputs: ['x', 'w'], outputs: ['y'] }],
-      },
-    }),
-  ),
-);
+await report('huge weight', () => load(impossibleWeightModel()));
 await report('huge allocation', async () => {
-  const model = buildModel({
+  const model = writeModel({
     graph: {
       inputs: [{ name: 'x', dtype: 'int64', shape: [1] }],
       outputs: [{ name: 'y', shape: ['N'] }],
