@@ -173,6 +173,22 @@ export class Network implements AsyncDisposable {
     });
   }
 
+  /**
+   * Runs the graph on tensors as they are, wherever they lie; the caller vouches for them.
+   *
+   * @returns the outputs, where the session's `preferredOutputLocation` says
+   * @internal
+   */
+  async runTensors(feeds: Readonly<Record<string, OrtTensor>>): Promise<Record<string, OrtTensor>> {
+    if (this.#disposal !== undefined) {
+      throw new DisposedError('run: the network must be alive, got a disposed one; load it again');
+    }
+    return this.#queue.add(async () => {
+      const results = await this.#session.run(feeds as Record<string, never>, this.#outputNames);
+      return results as Record<string, OrtTensor>;
+    });
+  }
+
   /** Frees the session, after the runs asked for so far; a second call does nothing more. */
   dispose(): Promise<void> {
     this.#disposal ??= this.#queue.add(() => this.#session.release());

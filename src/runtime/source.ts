@@ -27,6 +27,12 @@ export interface ModelFolder {
   read(name: string): Promise<Uint8Array>;
 }
 
+/** A folder of files on disk or on the web, where some may be absent. */
+export interface FileFolder extends ModelFolder {
+  /** The bytes of a file inside the folder, or undefined where there is no such file. */
+  readIfPresent(name: string): Promise<Uint8Array | undefined>;
+}
+
 /** What the caller may add to a source that lacks it. */
 export interface SourceOptions {
   /** A manifest given in code; wins over the folder's `manifest.json`. */
@@ -63,12 +69,22 @@ export async function openFolder(
         `got ${source === null ? 'null' : typeof source}`,
     );
   }
-  const [place, file] = splitFile(source);
-  const folder =
-    place instanceof URL && place.protocol !== 'file:' ? webFolder(place) : nodeFolder(place);
-  if (file !== undefined) return { ...folder, file, manifest: options.manifest };
+  const folder = folderAt(source, '.onnx');
+  if (folder.file !== undefined) return { ...folder, manifest: options.manifest };
   if (options.manifest !== undefined) return { ...folder, manifest: options.manifest };
   return { ...folder, manifest: await readManifest(folder) };
+}
+
+/**
+ * The folder at a path or URL; where that ends in `ending` it is a file, named by `file`, in its folder.
+ *
+ * @throws {@link ModelLoadError} when the place is a file and this is not Node, or the URL is malformed
+ */
+export function folderAt(source: string | URL, ending: string): FileFolder {
+  const [place, file] = splitFile(source, ending);
+  const folder =
+    place instanceof URL && place.protocol !== 'file:' ? webFolder(place) : nodeFolder(place);
+  return file === undefined ? folder : { ...folder, file };
 }
 
 async function readManifest(folder: ModelFolder): Promise<unknown> {
@@ -98,11 +114,11 @@ function folderOfBytes(where: string, files: Readonly<Record<string, Uint8Array>
   };
 }
 
-/** The folder, and the `.onnx` file within it where the source names one. */
-function splitFile(source: string | URL): [place: string | URL, file?: string] {
+/** The folder, and the file within it where the source ends as files do. */
+function splitFile(source: string | URL, ending: string): [place: string | URL, file?: string] {
   const url = asUrl(source);
   const path = url === undefined ? String(source) : url.pathname;
-  const isFile = path.endsWith('.onnx');
+  const isFile = path.endsWith(ending);
   if (url !== undefined) {
     const folder = new URL(url);
     folder.hash = '';
@@ -132,27 +148,57 @@ function asUrl(source: string | URL): URL | undefined {
   return new URL(source, globalThis.location?.href);
 }
 
-function webFolder(base: URL): ModelFolder {
-  const where = base.origin + base.pathname;
+/** There is no such file: what tells absence from a file that cannot be read. */
+class Absence extends Error {}
+
+/** A folder of files that `open` reads, throwing {@link Absence} for one that is not there. */
+function folderOfFiles(
+  where: string,
+  open: (name: string) => Promise<Uint8Array>,
+  failure: (name: string, reason: string) => string,
+): FileFolder {
+  const attempt = async (name: string): Promise<Uint8Array | Absence> => {
+    checkName(name, where);
+    try {
+      return await open(name);
+    } catch (error) {
+      if (error instanceof Absence) return error;
+      throw new ModelLoadError(failure(name, reasonOf(error)));
+    }
+  };
   return {
     where,
     read: async (name) => {
-      checkName(name, where);
-      try {
-        const url = new URL(name.split('/').map(encodeURIComponent).join('/'), base);
-        // A query, such as an access token, holds for every file of the folder.
-        url.search = base.search;
-        const response = await fetch(url);
-        if (!response.ok) throw new Error(`HTTP ${response.status}`);
-        return new Uint8Array(await response.arrayBuffer());
-      } catch (error) {
-        throw new ModelLoadError(`load: cannot fetch ${where}${name}: ${reasonOf(error)}`);
-      }
+      const bytes = await attempt(name);
+      if (bytes instanceof Absence) throw new ModelLoadError(failure(name, bytes.message));
+      return bytes;
+    },
+    readIfPresent: async (name) => {
+      const bytes = await attempt(name);
+      return bytes instanceof Absence ? undefined : bytes;
     },
   };
 }
 
-function nodeFolder(place: string | URL): ModelFolder {
+function webFolder(base: URL): FileFolder {
+  const where = base.origin + base.pathname;
+  const open = async (name: string): Promise<Uint8Array> => {
+    const url = new URL(name.split('/').map(encodeURIComponent).join('/'), base);
+    // A query, such as an access token, holds for every file of the folder.
+    url.search = base.search;
+    const response = await fetch(url);
+    if (response.status === 404) throw new Absence('HTTP 404');
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    return new Uint8Array(await response.arrayBuffer());
+  };
+  return folderOfFiles(
+    where,
+    open,
+    (name, reason) => `load: cannot fetch ${where}${name}: ${reason}`,
+  );
+}
+
+function nodeFolder(place: string | URL): FileFolder {
   // Node's own modules are taken from the process, never imported, so that bundlers see none.
   const fs = nodeModule('node:fs');
   const path = nodeModule('node:path');
@@ -163,24 +209,23 @@ function nodeFolder(place: string | URL): ModelFolder {
     );
   }
   const folder = path.resolve(place instanceof URL ? url.fileURLToPath(place) : place);
-  return {
-    where: folder,
-    read: async (name) => {
-      checkName(name, folder);
-      try {
-        // A link inside the folder must not lead out of it either.
-        const root = await fs.promises.realpath(folder);
-        const file = await fs.promises.realpath(path.join(folder, name));
-        if (!file.startsWith(root.endsWith(path.sep) ? root : root + path.sep)) {
-          throw new Error('the link leads out of the folder');
-        }
-        const { buffer, byteOffset, byteLength } = await fs.promises.readFile(file);
-        return new Uint8Array(buffer, byteOffset, byteLength);
-      } catch (error) {
-        throw new ModelLoadError(`load: cannot read '${name}' in ${folder}: ${reasonOf(error)}`);
-      }
-    },
+  const open = async (name: string): Promise<Uint8Array> => {
+    // A link inside the folder must not lead out of it either.
+    const root = await fs.promises.realpath(folder);
+    const file = await fs.promises.realpath(path.join(folder, name)).catch((error) => {
+      throw ['ENOENT', 'ENOTDIR'].includes(error.code) ? new Absence(error.message) : error;
+    });
+    if (!file.startsWith(root.endsWith(path.sep) ? root : root + path.sep)) {
+      throw new Error('the link leads out of the folder');
+    }
+    const { buffer, byteOffset, byteLength } = await fs.promises.readFile(file);
+    return new Uint8Array(buffer, byteOffset, byteLength);
   };
+  return folderOfFiles(
+    folder,
+    open,
+    (name, reason) => `load: cannot read '${name}' in ${folder}: ${reason}`,
+  );
 }
 
 function checkName(name: string, where: string): void {

@@ -133,6 +133,45 @@ const COUNTS = [
 const FLAGS = ['finalNorm', 'bias', 'convBias', 'mixerNorm', 'normBeforeGate', 'gateNorm'];
 const EPSILONS = ['normEps', 'mixerNormEps'];
 
+const FLOAT_TAG = '__float__';
+const LIMIT = 'two bounds, 0 <= low <= high with low finite';
+/** The gated MLP of state-spaces rounds its width up to a multiple of this. */
+const MLP_MULTIPLE = 128;
+/** What transformers takes where `n_groups` is absent. */
+const TRANSFORMERS_GROUPS = 8;
+const LAYER_NORM = 'LayerNorm is not supported: train with rms_norm=True';
+
+/** Arguments of the mixers that the weights tell, or that matter only where Python trains and runs. */
+const UNUSED_ARGUMENTS = [
+  'A_init_range',
+  'D_has_hdim',
+  'chunk_size',
+  'conv_init',
+  'device',
+  'dt_init',
+  'dt_init_floor',
+  'dt_max',
+  'dt_min',
+  'dt_scale',
+  'dtype',
+  'layer_idx',
+  'process_group',
+  'sequence_parallel',
+  'use_fast_path',
+  'use_mem_eff_path',
+];
+const SHARED_ARGUMENTS = ['layer', 'd_state', 'd_conv', 'expand', 'bias', 'conv_bias'];
+const MAMBA_ARGUMENTS = [...SHARED_ARGUMENTS, 'dt_rank'];
+const MAMBA2_ARGUMENTS = [
+  ...SHARED_ARGUMENTS,
+  'd_ssm',
+  'dt_limit',
+  'headdim',
+  'ngroups',
+  'norm_before_gate',
+  'rmsnorm',
+];
+
 /**
  * Checks the values of a configuration given in code; other fields are left alone.
  *
@@ -195,7 +234,7 @@ export function configFromJson(
   json: unknown,
   family: 'mamba' | 'mamba2',
 ): MambaConfig | Mamba2Config {
-  const fields = new Fields('config.json', json);
+  const fields = new Fields('', json);
   if (fields.has('model_type')) return fromTransformers(fields, family);
   if (fields.has('ssm_cfg') || fields.has('d_model')) return fromStateSpaces(fields, family);
   throw fields.fail(
@@ -223,13 +262,6 @@ export function parsePythonJson(text: string): unknown {
     return JSON.parse(tagged);
   }
 }
-
-const FLOAT_TAG = '__float__';
-const LIMIT = 'two bounds, 0 <= low <= high with low finite';
-/** The gated MLP of state-spaces rounds its width up to a multiple of this. */
-const MLP_MULTIPLE = 128;
-/** What transformers takes where `n_groups` is absent. */
-const TRANSFORMERS_GROUPS = 8;
 
 function fromTransformers(fields: Fields, family: 'mamba' | 'mamba2'): MambaConfig | Mamba2Config {
   const types = family === 'mamba' ? ['mamba', 'falcon_mamba'] : ['mamba2'];
@@ -274,45 +306,13 @@ function fromTransformers(fields: Fields, family: 'mamba' | 'mamba2'): MambaConf
   };
 }
 
-/** Arguments of the mixers that shape training only, or say where and how fast it runs. */
-const UNUSED_ARGUMENTS = [
-  'A_init_range',
-  'D_has_hdim',
-  'chunk_size',
-  'conv_init',
-  'device',
-  'dt_init',
-  'dt_init_floor',
-  'dt_max',
-  'dt_min',
-  'dt_scale',
-  'dtype',
-  'layer_idx',
-  'process_group',
-  'sequence_parallel',
-  'use_fast_path',
-  'use_mem_eff_path',
-];
-const SHARED_ARGUMENTS = ['layer', 'd_state', 'd_conv', 'expand', 'bias', 'conv_bias'];
-const MAMBA_ARGUMENTS = [...SHARED_ARGUMENTS, 'dt_rank'];
-const MAMBA2_ARGUMENTS = [
-  ...SHARED_ARGUMENTS,
-  'd_ssm',
-  'dt_limit',
-  'headdim',
-  'ngroups',
-  'norm_before_gate',
-  'rmsnorm',
-];
-const LAYER_NORM = 'LayerNorm is not supported: train with rms_norm=True';
-
 function fromStateSpaces(fields: Fields, family: 'mamba' | 'mamba2'): MambaConfig | Mamba2Config {
   fields.expect('rms_norm', [true], LAYER_NORM);
   const attention = fields.get('attn_layer_idx');
   if (attention !== undefined && !(Array.isArray(attention) && attention.length === 0)) {
     throw fields.fail('attn_layer_idx', 'be []', 'attention layers are not supported');
   }
-  const ssm = new Fields('config.json: ssm_cfg', fields.get('ssm_cfg') ?? {});
+  const ssm = new Fields('ssm_cfg', fields.get('ssm_cfg') ?? {});
   const layer = family === 'mamba' ? 'Mamba1' : 'Mamba2';
   ssm.expect('layer', [layer], familyRemedy(ssm.get('layer')));
   ssm.only([...(family === 'mamba' ? MAMBA_ARGUMENTS : MAMBA2_ARGUMENTS), ...UNUSED_ARGUMENTS]);
@@ -339,12 +339,16 @@ function fromStateSpaces(fields: Fields, family: 'mamba' | 'mamba2'): MambaConfi
   if (dScan !== undefined && dScan !== (dInner ?? 2 * (dModel ?? Number.NaN))) {
     throw ssm.fail('d_ssm', 'be the whole of expand * d_model', 'narrower scans are not supported');
   }
+  const gateNorm = ssm.flag('rmsnorm') ?? true;
+  // Upstream fixes that of the gate's norm; this library has one for all.
+  if (gateNorm)
+    fields.expect('norm_epsilon', [1e-5], 'the norm of the gate has 1e-5, whatever it is');
   return {
     ...shared,
     nGroups: ssm.count('ngroups') ?? 1,
     dtLimit: ssm.limit('dt_limit') ?? [0, Infinity],
     normBeforeGate: ssm.flag('norm_before_gate') ?? false,
-    gateNorm: ssm.flag('rmsnorm') ?? true,
+    gateNorm,
     ...defined({ headDim: ssm.count('headdim') }),
   };
 }
@@ -357,16 +361,17 @@ function familyRemedy(kind: unknown): string {
   return 'other models are not supported';
 }
 
-/** Fields of a JSON object; Python's None is as good as absence. */
+/** Fields of `config.json` or of an object in it; Python's None is as good as absence. */
 class Fields {
-  private readonly what: string;
+  private readonly path: string;
   private readonly json: Readonly<Record<string, unknown>>;
 
-  constructor(what: string, json: unknown) {
+  constructor(name: string, json: unknown) {
     if (typeof json !== 'object' || json === null || Array.isArray(json)) {
+      const what = name === '' ? 'config.json' : `config.json: ${name}`;
       throw new ModelContractError(`${what} must be an object, got ${valueText(json)}`);
     }
-    this.what = what;
+    this.path = name === '' ? '' : `${name}.`;
     this.json = json as Readonly<Record<string, unknown>>;
   }
 
@@ -381,7 +386,7 @@ class Fields {
   fail(name: string, must: string, remedy?: string): ModelContractError {
     const end = remedy === undefined ? '' : `; ${remedy}`;
     return new ModelContractError(
-      `${this.what}: ${name} must ${must}, got ${valueText(this.get(name))}${end}`,
+      `config.json: ${this.path}${name} must ${must}, got ${valueText(this.get(name))}${end}`,
     );
   }
 
@@ -397,7 +402,7 @@ class Fields {
   only(names: readonly string[]): void {
     const stranger = Object.keys(this.json).find((name) => !names.includes(name));
     if (stranger !== undefined) {
-      throw this.fail(stranger, 'not be there', 'this argument is not known here');
+      throw this.fail(stranger, 'be absent', 'what it does is not known here');
     }
   }
 
@@ -494,9 +499,8 @@ function defined<T extends object>(fields: T): Partial<T> {
 }
 
 function valueText(value: unknown): string {
-  if (typeof value === 'number' || value === undefined) return String(value);
+  if (typeof value === 'string') return JSON.stringify(value);
   if (Array.isArray(value)) return `[${value.map(valueText).join(', ')}]`;
-  if (typeof value !== 'object' || value === null) return JSON.stringify(value) ?? typeof value;
-  if (FLOAT_TAG in value) return String(value[FLOAT_TAG]);
-  return describe(value);
+  if (typeof value !== 'object' || value === null) return String(value);
+  return FLOAT_TAG in value ? String(value[FLOAT_TAG]) : describe(value);
 }

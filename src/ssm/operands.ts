@@ -162,8 +162,16 @@ export class Turned {
   readonly #piece: number;
   readonly #straight: number;
 
-  /** @param shape - of a row, `[..., R, S]`; no view stands for zeros */
-  constructor(scratch: Scratch, view: NdView | undefined, shape: readonly number[]) {
+  /**
+   * @param shape - of a row, `[..., R, S]`; no view stands for zeros
+   * @param piece - where a row goes that cannot be used in place; by default a new piece
+   */
+  constructor(
+    scratch: Scratch,
+    view: NdView | undefined,
+    shape: readonly number[],
+    piece?: number,
+  ) {
     this.#memory = scratch.memory;
     this.#view = view;
     this.#size = sizeOf(shape);
@@ -171,7 +179,7 @@ export class Turned {
     this.#columns = shape[shape.length - 1];
     this.#turned = view !== undefined && isTurned(view);
     this.#inPlace = this.#turned && view !== undefined && scratch.memory.holds(view.data);
-    this.#piece = this.#inPlace ? 0 : scratch.take(4 * this.#size);
+    this.#piece = this.#inPlace ? 0 : (piece ?? scratch.take(4 * this.#size));
     this.#straight = view === undefined || this.#turned ? 0 : scratch.take(4 * this.#size);
   }
 

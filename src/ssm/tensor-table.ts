@@ -141,7 +141,12 @@ export class TensorTable {
   finish(kind: string, sizes: Readonly<Record<string, number>>): void {
     const extra = this.extraKeys();
     const { missing, wrong, problems } = this;
-    if (missing.length + extra.length + wrong.length + problems.length === 0) return;
+    if (missing.length + extra.length + wrong.length + problems.length === 0) {
+      // Axes of length 0 tell no size, and everything fits them.
+      const empty = Object.keys(sizes).filter((name) => !(sizes[name] > 0));
+      if (empty.length === 0) return;
+      this.note(`${empty.join(', ')} must be positive, got tensors without elements`);
+    }
     const lines = [`${this.what}: the weights${this.under()} must be those of ${kind}`];
     for (const problem of problems) lines.push(problem);
     if (missing.length > 0) {
@@ -149,7 +154,7 @@ export class TensorTable {
     }
     if (extra.length > 0) lines.push(`extra keys: ${extra.join(', ')}; ${this.extraRemedy(extra)}`);
     if (wrong.length > 0) {
-      lines.push(`wrong shapes, where ${sizesText(sizes)}:`, ...wrong.map((line) => `  ${line}`));
+      lines.push(`wrong shapes (${sizesText(sizes)}):`, ...wrong.map((line) => `  ${line}`));
     }
     throw new ModelContractError(lines.join('\n  '));
   }
@@ -182,13 +187,25 @@ export class TensorTable {
   }
 
   private extraRemedy(extra: readonly string[]): string {
-    if (extra.some((key) => /(^|\.)norm(2|_f)?\.bias$/.test(key))) {
-      return 'norms with a bias are LayerNorm, which is not supported: train with RMSNorm';
+    const { prefix } = this;
+    const names = extra
+      .filter((key) => key.startsWith(prefix))
+      .map((key) => key.slice(prefix.length));
+    const remedies: string[] = [];
+    if (names.some((name) => /(^|\.)norm(2|_f)?\.bias$/.test(name))) {
+      remedies.push('norms with a bias are LayerNorm, which is not supported: train with RMSNorm');
+    } else if (names.some((name) => name.startsWith('layers.'))) {
+      remedies.push('check that the configuration is that of the training code');
     }
-    const isOutside = extra.some((key) => !key.startsWith(this.prefix));
-    return isOutside
-      ? `pass prefix: '${this.prefix}' to read only the keys under it`
-      : 'name the beginnings of keys that are not of the stack in ignore';
+    if (names.length < extra.length) {
+      remedies.push(`pass prefix: '${prefix}' to read only the keys under it`);
+    }
+    const other = names.find((name) => !name.startsWith('layers.') && !name.startsWith('norm_f.'));
+    if (other !== undefined) {
+      const start = other.slice(0, other.indexOf('.') + 1) || other;
+      remedies.push(`leave out what runs elsewhere, as in ignore: ['${start}']`);
+    }
+    return remedies.join('; ');
   }
 
   private countLayers(): number {

@@ -1,0 +1,66 @@
+import { ModelLoadError, reasonOf } from '../runtime/errors.js';
+import type { Device, DeviceFailure } from '../runtime/network.js';
+import { expectOrt, type Ort } from '../runtime/ort.js';
+import { DeviceEngine } from './device-engine.js';
+import type { Engine, StackOptions } from './engine.js';
+import type { Family } from './family.js';
+import { HostEngine } from './host-engine.js';
+
+const FORMS = ['auto', 'graph', 'kernels'];
+
+/**
+ * Loads a stack on the first device that takes it.
+ *
+ * @throws ModelLoadError when none does, with the reasons
+ */
+export async function loadEngine(
+  ort: Ort,
+  what: string,
+  family: Family,
+  options: StackOptions,
+): Promise<Engine> {
+  expectOrt(ort);
+  checkOptions(what, options);
+  return firstDevice(what, options, (device) =>
+    isHost(device)
+      ? HostEngine.load(ort, device, family, options)
+      : DeviceEngine.load(ort, device, family, options),
+  );
+}
+
+/** Tries the devices one by one. */
+export async function firstDevice(
+  what: string,
+  { devices = 'cpu' }: StackOptions,
+  load: (device: Device) => Promise<Engine>,
+): Promise<Engine> {
+  const wanted = typeof devices === 'string' ? [devices] : devices;
+  if (wanted.length === 0) {
+    throw new RangeError(`${what}: devices must name at least one, such as 'cpu'`);
+  }
+  const failures: DeviceFailure[] = [];
+  for (const device of wanted) {
+    try {
+      return Object.assign(await load(device), { failures });
+    } catch (error) {
+      if (!(error instanceof ModelLoadError)) throw error;
+      failures.push({ device, reason: reasonOf(error) });
+    }
+  }
+  const reasons = failures.map(({ device, reason }) => `${device}: ${reason}`).join('; ');
+  throw new ModelLoadError(`${what}: no device could load the stack (${reasons})`);
+}
+
+/** Whether a device is the CPU, where the kernels are. */
+function isHost(device: Device): boolean {
+  return device === 'cpu' || device === 'wasm';
+}
+
+function checkOptions(what: string, { form = 'auto', tile = 16 }: StackOptions): void {
+  if (!FORMS.includes(form)) {
+    throw new TypeError(`${what}: form must be 'auto', 'graph' or 'kernels', got '${form}'`);
+  }
+  if (!Number.isInteger(tile) || tile < 16 || tile % 16 !== 0) {
+    throw new RangeError(`${what}: tile must be a multiple of 16, got ${tile}`);
+  }
+}
