@@ -1,33 +1,66 @@
-import type { NdView, TypedArray } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
-import { configFromJson, type Mamba2Config, type MambaConfig } from './config.js';
-import { STACK_OPTIONS, type StackOptions } from './engine.js';
+import { expectOrt, type Ort } from '../runtime/ort.js';
+import {
+  configFromJson,
+  MAMBA_CONFIG_KEYS,
+  MAMBA2_CONFIG_KEYS,
+  type Mamba2Config,
+  type MambaConfig,
+} from './config.js';
+import { type Engine, STACK_OPTIONS, type StackOptions } from './engine.js';
+import {
+  EXPORTED_OPTIONS,
+  ExportedEngine,
+  type ExportedOptions,
+  type ExportedSource,
+} from './exported-engine.js';
+import { mamba2Family, mambaFamily } from './family.js';
+import { firstDevice, loadEngine } from './load-engine.js';
+import { readMambaWeights } from './mamba-weights.js';
+import { readMamba2Weights } from './mamba2-weights.js';
 import { openWeights, type WeightsSource } from './weights-source.js';
 
-/** A source of weights, opened, and what was said of it. */
-export interface OpenedStack {
-  readonly tensors: Record<string, NdView<TypedArray>>;
-  /** The configuration, of code and of the folder's `config.json`; code wins. */
-  readonly given: MambaConfig & Mamba2Config;
-  readonly options: StackOptions;
-}
+/** Everything that can be said of a stack of either family. */
+type AnyConfig = MambaConfig & Mamba2Config & StackOptions & ExportedOptions;
 
 /**
- * Opens the weights of a stack and parts its configuration from its options.
+ * Loads a stack from its weights, or from a graph that was exported with its states.
  *
  * @throws TypeError when the configuration has an unknown name
  */
 export async function openStack(
   what: string,
-  source: WeightsSource,
-  config: MambaConfig & Mamba2Config & StackOptions,
+  ort: Ort,
+  source: WeightsSource | ExportedSource,
+  config: AnyConfig,
   family: 'mamba' | 'mamba2',
-  keys: readonly string[],
-): Promise<OpenedStack> {
+): Promise<Engine> {
+  expectOrt(ort);
+  if (isOnnx(source)) {
+    expectOptions(`${what}: exported graph`, config, EXPORTED_OPTIONS);
+    return firstDevice(what, config, (device) =>
+      ExportedEngine.load(ort, device, what, source, family, config),
+    );
+  }
+  const keys = family === 'mamba' ? MAMBA_CONFIG_KEYS : MAMBA2_CONFIG_KEYS;
   expectOptions(what, config, [...keys, ...STACK_OPTIONS]);
   const { tensors, json } = await openWeights(source);
-  const pick = (names: readonly string[]): Record<string, unknown> =>
-    Object.fromEntries(Object.entries(config).filter(([name]) => names.includes(name)));
+  // What code leaves undefined does not hide what the folder's config.json says.
+  const said = Object.fromEntries(
+    Object.entries(config).filter(([, value]) => value !== undefined),
+  );
   const read = json === undefined ? {} : configFromJson(json, family as 'mamba2');
-  return { tensors, given: { ...read, ...pick(keys) }, options: pick(STACK_OPTIONS) };
+  const given = { ...read, ...said };
+  const made =
+    family === 'mamba'
+      ? mambaFamily(readMambaWeights(what, tensors, given))
+      : mamba2Family(readMamba2Weights(what, tensors, given));
+  return loadEngine(ort, what, made, config);
+}
+
+/** Whether a source is an ONNX file; else it is safetensors, which says so in its ninth byte. */
+function isOnnx(source: WeightsSource | ExportedSource): source is ExportedSource {
+  if (source instanceof Uint8Array) return source.length > 8 && source[8] !== 0x7b;
+  if (source instanceof URL) return source.pathname.endsWith('.onnx');
+  return typeof source === 'string' && source.replace(/[?#].*$/, '').endsWith('.onnx');
 }
