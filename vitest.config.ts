@@ -4,17 +4,17 @@ import { defineConfig } from 'vitest/config';
 
 const source = (path: string): string => fileURLToPath(new URL(`./src/${path}`, import.meta.url));
 
+/** The same mapping as `paths` in tsconfig.json: tests import what users import. */
+export const alias: { find: RegExp; replacement: string }[] = [
+  { find: /^umwelt$/, replacement: source('index.ts') },
+  { find: /^umwelt\/ndarray$/, replacement: source('ndarray.ts') },
+  { find: /^umwelt\/formats\/hdf5$/, replacement: source('formats/hdf5.ts') },
+  { find: /^umwelt\/([a-z]+)$/, replacement: source('$1/index.ts') },
+];
+
 export default defineConfig({
   plugins: [doctest()],
-  resolve: {
-    // The same mapping as `paths` in tsconfig.json: tests import what users import.
-    alias: [
-      { find: /^umwelt$/, replacement: source('index.ts') },
-      { find: /^umwelt\/ndarray$/, replacement: source('ndarray.ts') },
-      { find: /^umwelt\/formats\/hdf5$/, replacement: source('formats/hdf5.ts') },
-      { find: /^umwelt\/([a-z]+)$/, replacement: source('$1/index.ts') },
-    ],
-  },
+  resolve: { alias },
   test: {
     include: ['test/**/*.test.ts'],
     // Docstring examples fenced as ```ts @import.meta.vitest run as tests.

@@ -13,6 +13,7 @@ export type Reset = NdView<TypedArray>;
 export class Axes {
   readonly #what: string;
   readonly #lengths = new Map<string, number>();
+  readonly #names = new Map<string, string>();
 
   /** @param what - the function's name, for messages */
   constructor(what: string) {
@@ -24,8 +25,10 @@ export class Axes {
     return this.#lengths.get(axis) ?? 0;
   }
 
-  bind(axis: string, length: number): void {
+  /** @param name - what messages call the axis, where that is not its letter */
+  bind(axis: string, length: number, name: string = axis): void {
     this.#lengths.set(axis, length);
+    this.#names.set(axis, name);
   }
 
   /**
@@ -103,9 +106,11 @@ export class Axes {
 
   #expectFloat32(name: string, value: unknown, letters: string): asserts value is NdView {
     if (!isNd(value)) {
-      const wanted = `a view [${[...letters].join(', ')}]${letters.length === 1 ? ' or a Float32Array' : ''}`;
+      const [or, remedy] =
+        letters.length === 1 ? [' or a Float32Array', 'Float32Array.from()'] : ['', 'nd()'];
       throw new TypeError(
-        `${this.#what}: ${name} must be ${wanted}, got ${describe(value)}; make one with nd()`,
+        `${this.#what}: ${name} must be a view [${this.#namesOf(letters)}]${or}, ` +
+          `got ${describe(value)}; make one with ${remedy}`,
       );
     }
     if (!(value.data instanceof Float32Array)) {
@@ -122,12 +127,17 @@ export class Axes {
       shape.every((length, i) => (this.#lengths.get(letters[i]) ?? length) === length);
     if (!fits) {
       const wanted = [...letters].map((letter) => this.#lengths.get(letter) ?? letter);
+      const bound = [...letters].some((letter) => this.#lengths.has(letter));
       throw new ShapeError(
-        `${this.#what}: ${name} must have shape [${[...letters].join(', ')}] = [${wanted.join(', ')}], ` +
-          `got [${shape.join(', ')}]`,
+        `${this.#what}: ${name} must have shape [${this.#namesOf(letters)}]` +
+          `${bound ? ` = [${wanted.join(', ')}]` : ''}, got [${shape.join(', ')}]`,
       );
     }
     for (let i = 0; i < letters.length; i++) this.#lengths.set(letters[i], shape[i]);
+  }
+
+  #namesOf(letters: string): string {
+    return [...letters].map((letter) => this.#names.get(letter) ?? letter).join(', ');
   }
 }
 

@@ -68,7 +68,7 @@ export function causalConv1d(
   const [batch, steps, channels] = x.shape;
   const taps = weight.shape[1];
   const before = taps - 1;
-  axes.bind('W', before);
+  axes.bind('W', before, 'K - 1');
   const bias = axes.vector('bias', options.bias, 'C');
   const state = axes.optional('state', options.state, 'BCW');
   const reset = axes.reset(options.reset);

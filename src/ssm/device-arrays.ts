@@ -3,6 +3,7 @@
 import { GraphBuilder } from '../onnx/graph-builder.js';
 import { Network } from '../runtime/network.js';
 import { makeTensor, type Ort, type OrtTensor } from '../runtime/ort.js';
+import type { SerialQueue } from '../runtime/queue.js';
 import type { DeviceArrays, StateArray } from './state.js';
 import { keptOutputs, tensorOf } from './state-graph.js';
 import { rowSize, type StatePart } from './state-layout.js';
@@ -15,55 +16,65 @@ export class DeviceStates implements DeviceArrays {
   readonly #parts: readonly StatePart[];
   readonly #device: string;
   readonly #session: Readonly<Record<string, unknown>> | undefined;
+  readonly #queue: SerialQueue;
   readonly #networks = new Map<string, Promise<Network>>();
 
+  /** @param queue - the engine's, in which a disposal comes after all that was asked for before it */
   constructor(
     ort: Ort,
     parts: readonly StatePart[],
     device: string,
     session: Readonly<Record<string, unknown>> | undefined,
+    queue: SerialQueue,
   ) {
     this.#ort = ort;
     this.#parts = parts;
     this.#device = device;
     this.#session = session;
+    this.#queue = queue;
   }
 
-  async gather(arrays: readonly OrtTensor[], rows: Int32Array): Promise<OrtTensor[]> {
-    const network = await this.#network('gather', 1, (g, [x]) => g.op('Gather', [x, 'rows']));
-    const indices = makeTensor(this.#ort, 'int32', rows, [rows.length]);
-    return this.#run(network, [arrays], { rows: indices });
+  gather(arrays: readonly OrtTensor[], rows: Int32Array): Promise<OrtTensor[]> {
+    return this.#queue.add(async () => {
+      const network = await this.#network('gather', 1, (g, [x]) => g.op('Gather', [x, 'rows']));
+      const indices = makeTensor(this.#ort, 'int32', rows, [rows.length]);
+      return this.#run(network, [arrays], { rows: indices });
+    });
   }
 
-  async concat(first: readonly StateArray[], second: readonly StateArray[]): Promise<OrtTensor[]> {
-    const network = await this.#network('concat', 2, (g, [a, b]) =>
-      g.op('Concat', [a, b], { axis: { int: 0 } }),
-    );
-    return this.#run(network, [first, second], {});
+  concat(first: readonly StateArray[], second: readonly StateArray[]): Promise<OrtTensor[]> {
+    return this.#queue.add(async () => {
+      const network = await this.#network('concat', 2, (g, [a, b]) =>
+        g.op('Concat', [a, b], { axis: { int: 0 } }),
+      );
+      return this.#run(network, [first, second], {});
+    });
+  }
+
+  read(arrays: readonly OrtTensor[]): Promise<Float32Array[]> {
+    return this.#queue.add(async () => {
+      // Asking a tensor itself for its data aborts the process in Node; a graph's CPU outputs do not.
+      const network = await this.#network('read', 1, (g, [x]) => g.op('Identity', [x]));
+      const out = await this.#run(network, [arrays], {});
+      return out.map((tensor) => tensor.data as Float32Array);
+    });
   }
 
   /**
-   * Copies in which some rows are zeros: overwritten, whatever they held.
+   * Copies in which some rows are zeros: overwritten, whatever they held. Called from within a run, so
+   * it does not wait for the queue.
    *
    * @param rows - a byte a row
    */
   async withoutRows(arrays: readonly StateArray[], rows: Uint8Array): Promise<OrtTensor[]> {
     const network = await this.#network('withoutRows', 1, (g, [x], axes) => {
-      const shape = g.constant(BigInt64Array.from([-1n, ...new Array<bigint>(axes - 1).fill(1n)]), [
-        axes,
-      ]);
+      const ones = new Array<bigint>(axes - 1).fill(1n);
+      const shape = g.constant(BigInt64Array.from([-1n, ...ones]), [axes]);
       const flags = g.op('Cast', [g.op('Reshape', ['rows', shape])], { to: { int: 9 } });
       return g.op('Where', [flags, g.constant(Float32Array.of(0), []), x]);
     });
     const flags = makeTensor(this.#ort, 'int32', Int32Array.from(rows), [rows.length]);
     return this.#run(network, [arrays], { rows: flags });
-  }
-
-  async read(arrays: readonly OrtTensor[]): Promise<Float32Array[]> {
-    // Asking a tensor itself for its data aborts the process in Node; a graph's CPU outputs do not.
-    const network = await this.#network('read', 1, (g, [x]) => g.op('Identity', [x]));
-    const out = await this.#run(network, [arrays], {});
-    return out.map((tensor) => tensor.data as Float32Array);
   }
 
   async dispose(): Promise<void> {

@@ -1,6 +1,7 @@
 import { nd } from '../nd.js';
 import { Network } from '../runtime/network.js';
 import type { Ort } from '../runtime/ort.js';
+import { SerialQueue } from '../runtime/queue.js';
 import { DeviceStates } from './device-arrays.js';
 import type { Engine, StackOptions } from './engine.js';
 import type { Family } from './family.js';
@@ -18,6 +19,7 @@ export class DeviceEngine implements Engine {
   readonly #family: Family;
   readonly #session: Readonly<Record<string, unknown>> | undefined;
   readonly #states: DeviceStates;
+  readonly #queue = new SerialQueue();
   readonly #plain: StateGraph;
   /** The graph that takes resets, loaded when the first comes. */
   #resetting: Promise<StateGraph> | undefined;
@@ -36,8 +38,8 @@ export class DeviceEngine implements Engine {
     this.#plain = plain;
     this.dModel = family.dModel;
     this.nLayers = family.nLayers;
-    this.#states = new DeviceStates(ort, family.deviceParts, device, session);
-    this.home = { parts: family.deviceParts, device: this.#states };
+    this.#states = new DeviceStates(ort, family.deviceParts, device, session, this.#queue);
+    this.home = { parts: family.deviceParts, device: this.#states, held: new Set() };
   }
 
   /** @throws ModelLoadError when the device does not take the stack's graph */
@@ -51,24 +53,29 @@ export class DeviceEngine implements Engine {
     return new DeviceEngine(ort, device, family, options, plain);
   }
 
-  async run(
+  run(
     x: Float32Array,
     batch: number,
     steps: number,
     state: SsmState,
     reset: Uint8Array | undefined,
   ): Promise<{ y: Float32Array; state: SsmState }> {
-    const graph = reset === undefined ? this.#plain : await this.#resettingGraph();
-    const flags = reset && nd(Float32Array.from(reset), [batch, steps]);
-    const input = nd(x, [batch, steps, this.dModel]);
-    const { y, arrays } = await graph.run(input, batch, state.arrays, flags);
-    return { y, state: new SsmState(this.home, batch, arrays) };
+    return this.#queue.add(async () => {
+      const graph = reset === undefined ? this.#plain : await this.#resettingGraph();
+      const flags = reset && nd(Float32Array.from(reset), [batch, steps]);
+      const input = nd(x, [batch, steps, this.dModel]);
+      const { y, arrays } = await graph.run(input, batch, state.arrays, flags);
+      return { y, state: new SsmState(this.home, batch, arrays) };
+    });
   }
 
-  async dispose(): Promise<void> {
-    await this.#plain.network.dispose();
-    if (this.#resetting !== undefined) await (await this.#resetting).network.dispose();
-    await this.#states.dispose();
+  dispose(): Promise<void> {
+    return this.#queue.add(async () => {
+      for (const shared of this.home.held) shared.free();
+      await this.#plain.network.dispose();
+      if (this.#resetting !== undefined) await (await this.#resetting).network.dispose();
+      await this.#states.dispose();
+    });
   }
 
   #resettingGraph(): Promise<StateGraph> {

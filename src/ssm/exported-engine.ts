@@ -72,8 +72,8 @@ export class ExportedEngine implements Engine {
     this.#facts = facts;
     this.dModel = facts.dModel;
     this.nLayers = facts.parts.length / 2;
-    this.#states = new DeviceStates(ort, facts.parts, this.device, session);
-    this.home = { parts: facts.parts, device: this.#states };
+    this.#states = new DeviceStates(ort, facts.parts, this.device, session, this.#queue);
+    this.home = { parts: facts.parts, device: this.#states, held: new Set() };
     this.#graph = new StateGraph(ort, network, facts.parts, facts.names);
   }
 
@@ -133,9 +133,12 @@ export class ExportedEngine implements Engine {
     });
   }
 
-  async dispose(): Promise<void> {
-    await this.#graph.network.dispose();
-    await this.#states.dispose();
+  dispose(): Promise<void> {
+    return this.#queue.add(async () => {
+      for (const shared of this.home.held) shared.free();
+      await this.#graph.network.dispose();
+      await this.#states.dispose();
+    });
   }
 
   async #fresh(

@@ -13,11 +13,17 @@ export const CONTRIB = 'com.microsoft';
  */
 const FORGET = -1e4;
 
-/** What resets mean inside a graph. */
+/** Where a slice ends that goes to the end. */
+const END = Number.MAX_SAFE_INTEGER;
+
+/**
+ * Where a graph's sequences start anew: float32, 1 there and 0 elsewhere. Comparing late keeps all of it
+ * on a GPU, which lays out no arrays of bools.
+ */
 export interface GraphReset {
-  /** Bool `[B, T]`. */
+  /** `[B, T]`. */
   readonly at: string;
-  /** Bool `[B, 1]`: the first step's. */
+  /** `[B, 1]`: the first step's. */
   readonly first: string;
 }
 
@@ -136,10 +142,15 @@ export function give(
   g.output(name, shape);
 }
 
-/** The reset input of a graph, 0 or 1 as float32 `[B, T]`. */
+/** The reset input of a graph, `[B, T]`. */
 export function resetInput(g: GraphBuilder): GraphReset {
-  const at = g.op('Greater', [g.input('reset', ['B', 'T']), scalar(g, 0.5)]);
+  const at = g.input('reset', ['B', 'T']);
   return { at, first: slice(g, at, 1, 0, 1) };
+}
+
+/** Writes a number over x where resets are: never multiplied, so whatever x held is gone. */
+function overwrite(g: GraphBuilder, resets: string, value: number, x: string): string {
+  return g.op('Where', [g.op('Greater', [resets, scalar(g, 0.5)]), scalar(g, value), x]);
 }
 
 /** A state whose rows are zeros where the first step resets them: overwritten, never multiplied. */
@@ -150,8 +161,8 @@ export function freshState(
   reset: GraphReset | undefined,
 ): string {
   if (reset === undefined) return state;
-  const flags = reshape(g, reset.first, -1, ...new Array<number>(rank - 1).fill(1));
-  return g.op('Where', [flags, scalar(g, 0), state]);
+  const rows = reshape(g, reset.first, -1, ...new Array<number>(rank - 1).fill(1));
+  return overwrite(g, rows, 0, state);
 }
 
 /** Log decays `[B, T, ...]` that forget where a step resets. */
@@ -161,8 +172,7 @@ export function forgetfulDecay(
   reset: GraphReset | undefined,
 ): string {
   if (reset === undefined) return decay;
-  const flags = g.op('Unsqueeze', [reset.at, integers(g, -1)]);
-  return g.op('Where', [flags, scalar(g, FORGET), decay]);
+  return overwrite(g, g.op('Unsqueeze', [reset.at, integers(g, -1)]), FORGET, decay);
 }
 
 /**
@@ -214,20 +224,15 @@ function maskedConvolution(
 ): string {
   const channels = convWeight.length / taps;
   const before = taps - 1;
-  const zero = scalar(g, 0);
   const all = g.op('Concat', [freshState(g, window, 3, reset), x], { axis: { int: 1 } });
   // The resets of each step and of the `before` steps ahead of the first, of which there are none.
-  const none = g.op('And', [reset.first, g.op('Not', [reset.first])]);
-  const flags = g.op(
-    'Cast',
-    [g.op('Concat', [...new Array<string>(before).fill(none), reset.at], { axis: { int: 1 } })],
-    { to: { int: 1 } },
-  );
-  const length = g.op('Shape', [x], { start: { int: 1 }, end: { int: 2 } });
-  const stepsFrom = (y: string, from: number): string => {
-    const start = integers(g, from);
-    return g.op('Slice', [y, start, g.op('Add', [start, length]), integers(g, 1)]);
-  };
+  const none = g.op('Sub', [reset.first, reset.first]);
+  const resets = g.op('Concat', [...new Array<string>(before).fill(none), reset.at], {
+    axis: { int: 1 },
+  });
+  // Both are `before` steps longer than x; the ends are counted from behind, as no length is known.
+  const stepsFrom = (y: string, from: number): string =>
+    slice(g, y, 1, from, from === before ? END : from - before);
   const windowRows: string[] = [];
   let crossed: string | undefined;
   let sum: string | undefined;
@@ -235,15 +240,11 @@ function maskedConvolution(
     // A tap sees the input `before - tap` steps back, unless one of the steps since was reset.
     let input = stepsFrom(all, tap);
     if (tap < before) {
-      const since = stepsFrom(flags, tap + 1);
+      const since = stepsFrom(resets, tap + 1);
       crossed = crossed === undefined ? since : g.op('Max', [crossed, since]);
-      const forgotten = g.op('Unsqueeze', [
-        g.op('Greater', [crossed, scalar(g, 0.5)]),
-        integers(g, -1),
-      ]);
-      input = g.op('Where', [forgotten, zero, input]);
+      input = overwrite(g, g.op('Unsqueeze', [crossed, integers(g, -1)]), 0, input);
     }
-    if (tap > 0) windowRows.unshift(slice(g, input, 1, -1, Number.MAX_SAFE_INTEGER));
+    if (tap > 0) windowRows.unshift(slice(g, input, 1, -1, END));
     const weight = Float32Array.from({ length: channels }, (_, c) => convWeight[c * taps + tap]);
     const product = g.op('Mul', [input, vector(g, weight)]);
     sum = sum === undefined ? product : g.op('Add', [sum, product]);

@@ -18,6 +18,11 @@ import { rowSize } from './state-layout.js';
 
 const MEMORY_BYTES = 512 * 2 ** 20;
 const TILE = 256;
+/**
+ * Up to so many tokens, rows times steps, one graph is the faster form: measured by `npm run bench:ssm`
+ * on blocks of 512 to 1024 channels, where the two meet at 8.
+ */
+const GRAPH_TOKENS = 8;
 
 /** A stack on a CPU: one graph where that is faster, else projections around the kernels. */
 export class HostEngine implements Engine {
@@ -44,7 +49,7 @@ export class HostEngine implements Engine {
     this.#memory = newMemory(options.memory);
     this.dModel = family.dModel;
     this.nLayers = family.nLayers;
-    this.home = { parts: family.parts, memory: this.#memory };
+    this.home = { parts: family.parts, memory: this.#memory, held: new Set() };
   }
 
   /** @throws ModelLoadError when the runtime does not take the stack's graphs */
@@ -104,7 +109,7 @@ export class HostEngine implements Engine {
 
   #prefersGraph(batch: number, steps: number): boolean {
     const form = this.#form();
-    return form === 'auto' ? batch * steps <= 16 : form === 'graph';
+    return form === 'auto' ? batch * steps <= GRAPH_TOKENS : form === 'graph';
   }
 
   #graphForm(): Promise<StateGraph> {

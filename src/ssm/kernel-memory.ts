@@ -1,7 +1,7 @@
 import { type KernelVariant, OVERREAD, type SsmKernels } from '../kernels/ssm-kernels.js';
 import { startScalar } from '../kernels/ssm-scalar.js';
 import { startSimd } from '../kernels/ssm-simd.js';
-import { type NdView, nd, sizeOf, type TypedArray } from '../nd.js';
+import { describe, isNd, type NdView, nd, ShapeError, sizeOf, type TypedArray } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 
 export type { KernelVariant };
@@ -58,7 +58,7 @@ export class KernelMemory {
   constructor(options: KernelMemoryOptions = {}) {
     expectOptions('KernelMemory', options, ['bytes', 'variant']);
     const { bytes = DEFAULT_BYTES, variant } = options;
-    if (!(bytes > 0 && bytes <= MAX_BYTES)) {
+    if (typeof bytes !== 'number' || !(bytes > 0 && bytes <= MAX_BYTES)) {
       throw new RangeError(`KernelMemory: bytes must be within 1..${MAX_BYTES}, got ${bytes}`);
     }
     const room = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT + 4096 + OVERREAD;
@@ -82,8 +82,17 @@ export class KernelMemory {
    * A float32 array of zeros in this memory, row-major.
    *
    * @throws RangeError when no free piece is long enough
+   * @throws `ShapeError` when a length is no integer of at least 0
    */
   array(shape: readonly number[]): NdView {
+    if (
+      !Array.isArray(shape) ||
+      !shape.every((length) => Number.isInteger(length) && length >= 0)
+    ) {
+      throw new ShapeError(
+        `array: shape must be non-negative integers, got ${Array.isArray(shape) ? `[${shape.join(', ')}]` : describe(shape)}`,
+      );
+    }
     const address = this.allocate(4 * sizeOf(shape));
     const view = nd(new Float32Array(this.buffer, address, sizeOf(shape)), shape);
     view.data.fill(0);
@@ -94,8 +103,12 @@ export class KernelMemory {
    * Gives an array's memory back. The array must not be used any more.
    *
    * @throws RangeError when it does not start an array made by {@link KernelMemory.array}, or was given back
+   * @throws TypeError when it is no view
    */
   release(array: NdView): void {
+    if (!isNd(array)) {
+      throw new TypeError(`release: the array must be a view, got ${describe(array)}`);
+    }
     const { data } = array;
     if (data.buffer !== this.buffer) {
       throw new RangeError(

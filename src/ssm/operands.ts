@@ -129,20 +129,20 @@ export class Flags {
   readonly address: number;
   readonly #flags: Uint8Array | undefined;
   readonly #steps: number;
-  readonly #piece: Uint8Array;
+  readonly #piece: Uint8Array | undefined;
 
   /** @param atOnce - the most steps that come at once */
   constructor(scratch: Scratch, flags: Uint8Array | undefined, steps: number, atOnce: number) {
     this.address = flags === undefined ? 0 : scratch.take(atOnce);
     this.#flags = flags;
     this.#steps = steps;
-    this.#piece = new Uint8Array(scratch.memory.buffer, this.address, atOnce);
+    this.#piece = flags && new Uint8Array(scratch.memory.buffer, this.address, atOnce);
   }
 
   /** Brings the steps `from .. from + count - 1` of a row. */
   load(row: number, from: number, count: number): void {
     const start = row * this.#steps + from;
-    if (this.#flags !== undefined) this.#piece.set(this.#flags.subarray(start, start + count));
+    if (this.#flags !== undefined) this.#piece?.set(this.#flags.subarray(start, start + count));
   }
 }
 

@@ -1,4 +1,4 @@
-import { type NdView, nd, ShapeError } from '../nd.js';
+import { describe, isNd, type NdView, nd, ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, expectMemory, type Reset, stepsAtOnce, type Vector } from './arguments.js';
 import { type KernelMemory, workMemory } from './kernel-memory.js';
@@ -78,7 +78,9 @@ export function ssd(
   const axes = new Axes(what);
   axes.view('x', x, 'BLHP');
   axes.view('dt', dt, 'BLH');
-  const rates = axes.vector('A', A ?? null, 'H');
+  // Unlike the other vectors it may not be left out.
+  if (A === undefined) axes.view('A', A, 'H');
+  const rates = axes.vector('A', A, 'H');
   axes.view('B', B, 'BLGN');
   axes.view('C', C, 'BLGN');
   for (const axis of ['H', 'P', 'G', 'N']) axes.expectSome(axis);
@@ -180,7 +182,7 @@ function skipOf(
   heads: number,
   headDim: number,
 ): Float32Array | undefined {
-  if (D !== undefined && 'shape' in D && D.shape.length === 2) {
+  if (isNd(D) && D.shape.length === 2) {
     const { data, offset, stride } = axes.view('D', D, 'HP');
     return Float32Array.from(
       { length: heads * headDim },
@@ -199,11 +201,16 @@ function limits(
   limit: readonly [number, number] | undefined,
 ): readonly [number, number] {
   if (limit === undefined) return [-Infinity, Infinity];
+  if (!Array.isArray(limit) || !limit.every((bound) => typeof bound === 'number')) {
+    throw new TypeError(
+      `${what}: dtLimit must be an array [low, high] of numbers, got ${describe(limit)}`,
+    );
+  }
   const [low, high] = limit;
   if (limit.length !== 2 || !(low <= high)) {
     throw new RangeError(
       `${what}: dtLimit must be [low, high] in order, got [${limit.join(', ')}]`,
     );
   }
-  return limit;
+  return [low, high];
 }

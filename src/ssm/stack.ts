@@ -1,6 +1,6 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { readSafetensors } from '../formats/safetensors.js';
-import { type NdView, nd, packed, type TypedArray } from '../nd.js';
+import { describe, type NdView, nd, packed, ShapeError, type TypedArray } from '../nd.js';
 import { DisposedError } from '../runtime/errors.js';
 import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOptions } from '../runtime/options.js';
@@ -97,8 +97,16 @@ export abstract class SsmStack implements AsyncDisposable {
     const [batch] = x.shape;
     axes.bind('L', 1);
     const { reset } = options;
-    const flags = reset && axes.reset(nd(reset, [reset.length, 1]));
-    return this.#run('step', x, batch, 1, state, flags);
+    if (reset === undefined) return this.#run('step', x, batch, 1, state, undefined);
+    if (!(reset instanceof Uint8Array)) {
+      throw new TypeError(
+        `step: reset must be a Uint8Array [B] of 0 and 1, got ${describe(reset)}`,
+      );
+    }
+    if (reset.length !== batch) {
+      throw new ShapeError(`step: reset must have shape [B] = [${batch}], got [${reset.length}]`);
+    }
+    return this.#run('step', x, batch, 1, state, axes.reset(nd(reset, [batch, 1])));
   }
 
   /**
@@ -125,6 +133,11 @@ export abstract class SsmStack implements AsyncDisposable {
    */
   restore(saved: Uint8Array | Readonly<Record<string, NdView<TypedArray>>>): SsmState {
     const { home } = this.#engine;
+    if (typeof saved !== 'object' || saved === null || saved instanceof ArrayBuffer) {
+      throw new TypeError(
+        `restore: saved must be the bytes or the arrays of a state, got ${describe(saved)}`,
+      );
+    }
     const arrays = saved instanceof Uint8Array ? readSafetensors(saved).tensors : saved;
     const names = home.parts.map(({ name }) => name);
     const missing = names.filter((name) => arrays[name] === undefined);
@@ -135,14 +148,18 @@ export abstract class SsmStack implements AsyncDisposable {
           `unknown ${extra.join(', ') || 'none'}`,
       );
     }
-    const batch = arrays[names[0]].shape[0];
-    const views = home.parts.map(({ name, shape }) => {
+    let batch = 0;
+    const views = home.parts.map(({ name, shape }, p) => {
       const axes = new Axes('restore');
       const letters = 'BXYZ'.slice(0, shape.length + 1);
-      [batch, ...shape].forEach((length, axis) => {
-        axes.bind(letters[axis], length);
+      // The first array tells the number of rows.
+      if (p > 0) axes.bind('B', batch);
+      shape.forEach((length, axis) => {
+        axes.bind(letters[axis + 1], length);
       });
-      return axes.view(name, arrays[name], letters);
+      const view = axes.view(name, arrays[name], letters);
+      batch = view.shape[0];
+      return view;
     });
     const data = home.parts.map((part, p) => {
       const array = newArray(home, batch * rowSize(part)).fill(0);
@@ -183,17 +200,18 @@ export abstract class SsmStack implements AsyncDisposable {
     reset: Uint8Array | undefined,
   ): Promise<StackResult> {
     const { home } = this.#engine;
+    // A hold of its own: the caller may release the given state before the run has ended.
     const state =
-      given === undefined ? zeroState(home, batch) : expectState(what, given, home, batch);
+      given === undefined ? zeroState(home, batch) : expectState(what, given, home, batch).share();
     try {
       if (batch === 0 || steps === 0) {
-        return { y: nd(new Float32Array(0), x.shape), state: await state.clone() };
+        return { y: nd(new Float32Array(0), x.shape), state: state.share() };
       }
       // A copy where x does not lie row by row; and if it does, not to be written to meanwhile.
       const result = await this.#engine.run(packed(x), batch, steps, state, reset);
       return { y: nd(result.y, x.shape), state: result.state };
     } finally {
-      if (given === undefined) state.release();
+      state.release();
     }
   }
 }

@@ -1,5 +1,5 @@
 import { writeSafetensors } from '../formats/safetensors.js';
-import { type NdView, nd, packed, ShapeError } from '../nd.js';
+import { describe, type NdView, nd, packed, ShapeError } from '../nd.js';
 import { DisposedError } from '../runtime/errors.js';
 import type { OrtTensor } from '../runtime/ort.js';
 import type { KernelMemory } from './kernel-memory.js';
@@ -21,14 +21,50 @@ export interface StateHome {
   /** Where new arrays go as long as there is room. */
   readonly memory?: KernelMemory;
   readonly device?: DeviceArrays;
+  /** What its states hold. Tensors must not outlive a device's sessions: the stack frees them first. */
+  readonly held: Set<SharedArrays>;
 }
 
-/** Gives kernel memory back when its state was forgotten instead of released. */
-const forgotten = new FinalizationRegistry<{ memory: KernelMemory; addresses: number[] }>(
-  ({ memory, addresses }) => {
-    for (const address of addresses) memory.free(address);
-  },
-);
+/** Arrays that several states may hold, for none of them ever writes; freed when the last lets go. */
+export class SharedArrays {
+  readonly #home: StateHome;
+  #arrays: readonly StateArray[] | undefined;
+  #holders = 1;
+
+  constructor(home: StateHome, arrays: readonly StateArray[]) {
+    this.#home = home;
+    this.#arrays = arrays;
+    home.held.add(this);
+  }
+
+  /** The arrays; undefined once they are freed. */
+  get arrays(): readonly StateArray[] | undefined {
+    return this.#arrays;
+  }
+
+  hold(): this {
+    this.#holders++;
+    return this;
+  }
+
+  letGo(): void {
+    if (--this.#holders === 0) this.free();
+  }
+
+  /** Frees the arrays, whoever still holds them. */
+  free(): void {
+    const { memory, held } = this.#home;
+    for (const array of this.#arrays ?? []) {
+      if (!isHost(array)) array.dispose();
+      else if (array.length > 0 && memory?.holds(array)) memory.free(array.byteOffset);
+    }
+    this.#arrays = undefined;
+    held.delete(this);
+  }
+}
+
+/** Frees what a state held that was forgotten instead of released. */
+const forgotten = new FinalizationRegistry<SharedArrays>((shared) => shared.letGo());
 
 /**
  * What a stack remembers of each row: the last inputs of its convolutions and the states of its scans.
@@ -41,26 +77,18 @@ export class SsmState {
   readonly batch: number;
   /** @internal */
   readonly home: StateHome;
-  #arrays: readonly StateArray[] | undefined;
-  readonly #kept: { memory: KernelMemory; addresses: number[] } | undefined;
+  #shared: SharedArrays | undefined;
 
   /**
    * States are made by stacks.
    *
    * @internal
    */
-  constructor(home: StateHome, batch: number, arrays: readonly StateArray[]) {
+  constructor(home: StateHome, batch: number, arrays: readonly StateArray[] | SharedArrays) {
     this.home = home;
     this.batch = batch;
-    this.#arrays = arrays;
-    const { memory } = home;
-    if (memory === undefined) return;
-    const addresses = arrays
-      .filter((array): array is Float32Array => isHost(array) && memory.holds(array))
-      .map((array) => array.byteOffset);
-    if (addresses.length === 0) return;
-    this.#kept = { memory, addresses };
-    forgotten.register(this, this.#kept, this);
+    this.#shared = arrays instanceof SharedArrays ? arrays.hold() : new SharedArrays(home, arrays);
+    forgotten.register(this, this.#shared, this);
   }
 
   /**
@@ -69,25 +97,47 @@ export class SsmState {
    * @internal
    */
   get arrays(): readonly StateArray[] {
-    if (this.#arrays === undefined) {
+    const arrays = this.#shared?.arrays;
+    if (arrays === undefined) {
       throw new DisposedError(
-        'SsmState: the state must not be released before its use, got one that is',
+        'SsmState: the state must be alive, got one that was released or whose stack was disposed; ' +
+          'make another with scan, initialState or restore',
       );
     }
-    return this.#arrays;
+    return arrays;
+  }
+
+  /**
+   * The same state once more, released on its own: what is under way holds one, so that the caller may
+   * release theirs meanwhile.
+   *
+   * @internal
+   */
+  share(): SsmState {
+    const { arrays, home, batch } = this;
+    return new SsmState(home, batch, this.#shared ?? arrays);
   }
 
   /**
    * A new state of some rows, in any order, repeats allowed.
    *
    * @param rows - row numbers
+   * @throws TypeError when `rows` is no `Int32Array`
    * @throws RangeError when a row number is outside the state
    */
   async gather(rows: Int32Array): Promise<SsmState> {
     const { arrays, home, batch } = this;
+    if (!(rows instanceof Int32Array)) {
+      throw new TypeError(
+        `gather: rows must be an Int32Array, got ${describe(rows)}; ` +
+          'convert it, as in Int32Array.from(rows)',
+      );
+    }
     for (let i = 0; i < rows.length; i++) {
-      if (!(rows[i] >= 0 && rows[i] < batch)) {
-        throw new RangeError(`gather: rows must lie in 0..${batch - 1}, got ${rows[i]} at ${i}`);
+      if (rows[i] < 0 || rows[i] >= batch) {
+        throw new RangeError(
+          `gather: rows must be among the state's ${batch}, counted from 0, got ${rows[i]} at ${i}`,
+        );
       }
     }
     if (arrays.every(isHost)) {
@@ -102,13 +152,18 @@ export class SsmState {
       return new SsmState(home, rows.length, gathered);
     }
     if (rows.length === 0) return zeroState(home, 0);
-    const gathered = await deviceOf(home).gather(arrays as readonly OrtTensor[], rows);
-    return new SsmState(home, rows.length, gathered);
+    const own = this.share();
+    try {
+      const gathered = await deviceOf(home).gather(own.arrays as readonly OrtTensor[], rows);
+      return new SsmState(home, rows.length, gathered);
+    } finally {
+      own.release();
+    }
   }
 
-  /** A copy. */
+  /** The same state for somebody else, who releases it; as no state ever changes, nothing is copied. */
   async clone(): Promise<SsmState> {
-    return this.gather(Int32Array.from({ length: this.batch }, (_, i) => i));
+    return this.share();
   }
 
   /**
@@ -119,18 +174,23 @@ export class SsmState {
    * @returns copies, float32, row-major
    */
   async toArrays(): Promise<Record<string, NdView>> {
-    const { arrays, home, batch } = this;
-    const data = arrays.every(isHost)
-      ? arrays
-      : await deviceOf(home).read(arrays as readonly OrtTensor[]);
-    return Object.fromEntries(
-      home.parts.map((part, p) => {
-        const view = publicView(part, data[p], batch);
-        const copy = packed(view);
-        // What packed() shared must be copied still.
-        return [part.name, nd(copy.buffer === data[p].buffer ? copy.slice() : copy, view.shape)];
-      }),
-    );
+    const own = this.share();
+    try {
+      const { arrays, home, batch } = own;
+      const data = arrays.every(isHost)
+        ? arrays
+        : await deviceOf(home).read(arrays as readonly OrtTensor[]);
+      return Object.fromEntries(
+        home.parts.map((part, p) => {
+          const view = publicView(part, data[p], batch);
+          const copy = packed(view);
+          // What packed() shared must be copied still.
+          return [part.name, nd(copy.buffer === data[p].buffer ? copy.slice() : copy, view.shape)];
+        }),
+      );
+    } finally {
+      own.release();
+    }
   }
 
   /** The same as the bytes of a safetensors file; the stack's `restore` reads them. */
@@ -140,14 +200,11 @@ export class SsmState {
 
   /** Gives the memory back. A second call does nothing more. */
   release(): void {
-    const arrays = this.#arrays;
-    if (arrays === undefined) return;
-    this.#arrays = undefined;
-    if (this.#kept !== undefined) {
-      forgotten.unregister(this);
-      for (const address of this.#kept.addresses) this.#kept.memory.free(address);
-    }
-    for (const array of arrays) if (!isHost(array)) array.dispose();
+    const shared = this.#shared;
+    if (shared === undefined) return;
+    this.#shared = undefined;
+    forgotten.unregister(this);
+    shared.letGo();
   }
 
   /**
@@ -158,11 +215,22 @@ export class SsmState {
    * @throws TypeError when they belong to different stacks
    */
   static async concat(states: readonly SsmState[]): Promise<SsmState> {
-    const [first] = states;
-    if (first === undefined) throw new RangeError('concat: states must be at least one, got none');
-    const { home } = first;
-    if (states.some((state) => !(state instanceof SsmState) || state.home !== home)) {
-      throw new TypeError('concat: states must be of one stack, got states of several');
+    const given: unknown = states;
+    if (!Array.isArray(given) || !given.every((state) => state instanceof SsmState)) {
+      throw new TypeError(
+        'concat: states must be an array of states, got ' +
+          `${Array.isArray(given) ? 'something else in it' : describe(given)}`,
+      );
+    }
+    if (states.length === 0) {
+      throw new RangeError('concat: states must be at least one, got none');
+    }
+    const [{ home }] = states;
+    if (states.some((state) => state.home !== home)) {
+      throw new TypeError(
+        'concat: states must be of one stack, got states of several; ' +
+          'bring them over by restore(await state.serialise())',
+      );
     }
     const batch = states.reduce((sum, state) => sum + state.batch, 0);
     const all = states.map((state) => state.arrays);
@@ -178,15 +246,22 @@ export class SsmState {
       });
       return new SsmState(home, batch, joined);
     }
-    const some = states.filter((state) => state.batch > 0);
-    let result = await some[0].clone();
-    for (const state of some.slice(1)) {
-      const joined = await deviceOf(home).concat(result.arrays, state.arrays);
-      const longer = new SsmState(home, result.batch + state.batch, joined);
+    const [head, ...tail] = states.filter((state) => state.batch > 0).map((state) => state.share());
+    let result = head;
+    try {
+      for (const state of tail) {
+        const joined = await deviceOf(home).concat(result.arrays, state.arrays);
+        const longer = new SsmState(home, result.batch + state.batch, joined);
+        result.release();
+        result = longer;
+      }
+      return result;
+    } catch (error) {
       result.release();
-      result = longer;
+      throw error;
+    } finally {
+      for (const state of tail) state.release();
     }
-    return result;
   }
 }
 
@@ -230,7 +305,7 @@ export function expectState(
   if (!(value instanceof SsmState) || value.home !== home) {
     throw new TypeError(
       `${what}: state must be one that this stack gave, got ` +
-        `${value instanceof SsmState ? "another stack's" : typeof value}; ` +
+        `${value instanceof SsmState ? "another stack's" : describe(value)}; ` +
         'start with initialState(batch), or bring a state over by restore(await state.serialise())',
     );
   }

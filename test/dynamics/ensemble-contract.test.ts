@@ -1,11 +1,11 @@
 import * as ort from 'onnxruntime-node';
 import { EnsembleDynamics, nd } from 'umwelt';
 import { modelContext } from 'umwelt/dynamics';
+import { writeModel } from 'umwelt/onnx';
 import { type EnsembleManifest, ModelContractError } from 'umwelt/runtime';
 import { describe, expect, test } from 'vitest';
 import { expectRefusal } from '../runtime/refusal.js';
 import { ids, inRepository, readJson, toyEnsemble } from '../support/models.js';
-import { buildModel } from '../support/onnx-builder.js';
 
 // Three members, three observations, two actions, four outputs of which the last is the reward.
 type Changes = Partial<Record<keyof EnsembleManifest, unknown>>;
@@ -147,7 +147,7 @@ describe('an ensemble’s graph', () => {
 
   /** One member, one observation, no reward: `y = x[:, :1]`, its shapes stated as given. */
   function tiny(batch: number | string, output: (number | string)[] | null, extra = false) {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [
           { name: 'x', shape: [batch, 2] },
@@ -193,7 +193,7 @@ describe('an ensemble’s graph', () => {
   });
 
   test('in double precision is refused at load', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [{ name: 'x', dtype: 'float64', shape: ['B', 5] }],
         outputs: [{ name: 'mean', dtype: 'float64', shape: [3, 'B', 4] }],
@@ -237,7 +237,7 @@ describe('an ensemble’s graph', () => {
   });
 
   test('whose open output turns out to have another width is refused when it is run', async () => {
-    const model = buildModel({
+    const model = writeModel({
       graph: {
         inputs: [{ name: 'x', shape: ['B', 2] }],
         outputs: [{ name: 'y', shape: null }],

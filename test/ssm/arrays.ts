@@ -398,3 +398,74 @@ export function makeCall(name: FunctionName, { seed, lengths, having }: CallSpec
   }
   return { name, arrays, letters, options };
 }
+
+/** Computes a function of one number for many, by a channel or head each. */
+export type Probe = (x: Float32Array, memory: KernelMemory) => Float32Array;
+
+const constant = (shape: readonly number[], value: number) => filled(shape, () => value);
+
+/** e^x as the decay of a state of 1, x as the rate. */
+export const exps: Readonly<Record<string, Probe>> = {
+  'selectiveScan of one step': (x, memory) => decayByScan(x, 1, memory),
+  'selectiveScan of two steps': (x, memory) => decayByScan(x, 2, memory),
+  ssd: (x, memory) => {
+    const [n, zero] = [x.length, constant([1, 1, 1, 1], 0)];
+    const state = constant([1, n, 1, 1], 1);
+    const u = constant([1, 1, n, 1], 0);
+    return ssd(u, constant([1, 1, n], 1), x, zero, zero, { state, memory }).lastState.data;
+  },
+};
+
+function decayByScan(x: Float32Array, steps: number, memory: KernelMemory): Float32Array {
+  const n = x.length;
+  const zero = constant([1, steps, 1], 0);
+  const delta = constant([1, steps, n], 0);
+  delta.data.fill(1, (steps - 1) * n);
+  const state = constant([1, n, 1], 1);
+  const u = constant([1, steps, n], 0);
+  return selectiveScan(u, delta, nd(x, [n, 1]), zero, zero, { state, memory }).lastState.data;
+}
+
+/** softplus(x) as what a fresh state gains of an input of 1. */
+export const softpluses: Readonly<Record<string, Probe>> = {
+  selectiveScan: (x, memory) => {
+    const n = x.length;
+    const [u, A, one] = [constant([1, 1, n], 1), constant([n, 1], -1), constant([1, 1, 1], 1)];
+    const options = { deltaSoftplus: true, memory };
+    return selectiveScan(u, nd(x, [1, 1, n]), A, one, one, options).y.data;
+  },
+  ssd: (x, memory) => {
+    const n = x.length;
+    const [u, A, one] = [constant([1, 1, n, 1], 1), constant([n], -1), constant([1, 1, 1, 1], 1)];
+    return ssd(u, nd(x, [1, 1, n]), A, one, one, { dtSoftplus: true, memory }).y.data;
+  },
+};
+
+/** silu(x) as the gate of an output of 1, or as the activation of an input. */
+export const silus: Readonly<Record<string, Probe>> = {
+  'selectiveScan of one step': (x, memory) => gateByScan(x, 1, memory),
+  'selectiveScan of two steps': (x, memory) => gateByScan(x, 2, memory),
+  ssd: (x, memory) => {
+    const n = x.length;
+    const [u, dt] = [constant([1, 1, 1, n], 1), constant([1, 1, 1], 0)];
+    const BC = constant([1, 1, 1, 1], 0);
+    const z = nd(x, [1, 1, 1, n]);
+    return ssd(u, dt, Float32Array.of(-1), BC, BC, { D: Float32Array.of(1), z, memory }).y.data;
+  },
+  causalConv1d: (x, memory) => {
+    const n = x.length;
+    const weight = constant([n, 1], 1);
+    return causalConv1d(nd(x, [1, 1, n]), weight, { activation: 'silu', memory }).y.data;
+  },
+};
+
+function gateByScan(x: Float32Array, steps: number, memory: KernelMemory): Float32Array {
+  const n = x.length;
+  const [u, delta] = [constant([1, steps, n], 1), constant([1, steps, n], 0)];
+  const [A, BC] = [constant([n, 1], -1), constant([1, steps, 1], 0)];
+  const z = constant([1, steps, n], 0);
+  z.data.set(x, (steps - 1) * n);
+  const D = new Float32Array(n).fill(1);
+  const { y } = selectiveScan(u, delta, A, BC, BC, { D, z, memory });
+  return y.data.subarray((steps - 1) * n);
+}

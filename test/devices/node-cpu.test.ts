@@ -1,0 +1,5 @@
+import * as ort from 'onnxruntime-node';
+import * as files from './repository-files.js';
+import { deviceTests } from './suite.js';
+
+deviceTests({ name: 'cpu in Node', ort, device: 'cpu', ...files });
