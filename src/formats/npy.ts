@@ -8,7 +8,8 @@ import { checkedSize, type ElementKind, elementsOf, LITTLE_ENDIAN, quoted } from
 import { float16ToFloat32 } from './float16.js';
 import { FormatError } from './format-error.js';
 
-const MAGIC = '\x93NUMPY';
+/** `\x93NUMPY`, as bytes: browsers decode the first as another character than Node does. */
+const MAGIC: readonly number[] = [0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59];
 /** Version 1 counts the header in 16 bits; the later ones in 32, which no plain array needs. */
 const MAX_HEADER = 2 ** 16;
 const MAX_RANK = 64;
@@ -74,9 +75,9 @@ function broken(what: string, problem: string): FormatError {
 }
 
 function header(what: string, file: Uint8Array): { text: string; dataStart: number } {
-  const latin = new TextDecoder('latin1');
   const major = file[6];
-  if (latin.decode(file.subarray(0, 6)) !== MAGIC || !(major >= 1 && major <= 3) || file[7] !== 0) {
+  const isNpy = MAGIC.every((byte, i) => file[i] === byte);
+  if (!isNpy || !(major >= 1 && major <= 3) || file[7] !== 0) {
     throw broken(what, 'it must start as an npy file of version 1.0, 2.0 or 3.0');
   }
   const start = major === 1 ? 10 : 12;
@@ -92,8 +93,8 @@ function header(what: string, file: Uint8Array): { text: string; dataStart: numb
     throw broken(what, `its header must have at most ${MAX_HEADER} bytes, got ${length}`);
   }
   const bytes = file.subarray(start, start + length);
-  // Latin-1 and UTF-8 agree on every character that a plain array needs.
-  return { text: latin.decode(bytes), dataStart: start + length };
+  // The versions differ in their encoding, but not on any character that a plain array needs.
+  return { text: new TextDecoder().decode(bytes), dataStart: start + length };
 }
 
 const STRING = /'([^'\\]*)'/y;

@@ -3,6 +3,7 @@ import { networkTests } from './network-tests.js';
 import type { Place } from './place.js';
 import { recurrenceTests } from './recurrence-tests.js';
 import { identityGraph, type Session } from './session.js';
+import { ssmTests } from './ssm-tests.js';
 
 /**
  * The tests that hold on every device, at 1e-4. They run one after another: overlapping runs hang
@@ -21,5 +22,6 @@ export function deviceTests(place: Place): void {
 
     networkTests(place);
     recurrenceTests(place);
+    ssmTests(place);
   });
 }
