@@ -8,6 +8,7 @@ export default defineConfig({
     ndarray: 'src/ndarray.ts',
     'runtime/index': 'src/runtime/index.ts',
     'sampling/index': 'src/sampling/index.ts',
+    'ssm/index': 'src/ssm/index.ts',
     'dynamics/index': 'src/dynamics/index.ts',
     'rollout/index': 'src/rollout/index.ts',
     'evaluation/index': 'src/evaluation/index.ts',

@@ -3,7 +3,7 @@ import { expectOptions } from '../runtime/options.js';
 import { Axes, expectMemory, type Reset, stepsAtOnce, type Vector } from './arguments.js';
 import { type KernelMemory, workMemory } from './kernel-memory.js';
 import { Flags, Scratch, Sequence, Turned, turnedView } from './operands.js';
-import type { ScanResult } from './selective-scan.js';
+import type { ScanOut, ScanResult } from './scan-result.js';
 
 /** Optional arguments of {@link causalConv1d}. */
 export interface CausalConv1dOptions {
@@ -15,8 +15,8 @@ export interface CausalConv1dOptions {
   readonly state?: NdView;
   /** `[B, L]`: 1 where a row starts anew, so that earlier inputs count as zeros. */
   readonly reset?: Reset;
-  /** Arrays to write to, in place of new ones; of any strides. */
-  readonly out?: { readonly y?: NdView; readonly lastState?: NdView };
+  /** Arrays to write to, in place of new ones. */
+  readonly out?: ScanOut;
   /** Where the kernel works, and with which variant; by default a memory of the library's own. */
   readonly memory?: KernelMemory;
 }

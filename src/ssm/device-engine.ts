@@ -13,7 +13,6 @@ export class DeviceEngine implements Engine {
   readonly dModel: number;
   readonly nLayers: number;
   readonly device: string;
-  readonly failures = [];
   readonly home: StateHome;
   readonly #ort: Ort;
   readonly #family: Family;

@@ -36,7 +36,6 @@ export interface Engine {
   readonly dModel: number;
   readonly nLayers: number;
   readonly device: Device;
-  readonly failures: readonly DeviceFailure[];
   readonly home: StateHome;
   /**
    * Runs a batch.
@@ -53,6 +52,12 @@ export interface Engine {
     reset: Uint8Array | undefined,
   ): Promise<{ y: Float32Array; state: SsmState }>;
   dispose(): Promise<void>;
+}
+
+/** An engine, and the devices preferred to its own that failed. */
+export interface LoadedEngine {
+  readonly engine: Engine;
+  readonly failures: readonly DeviceFailure[];
 }
 
 /** Resets of the first step, a byte a row; undefined when there are none. */

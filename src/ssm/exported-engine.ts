@@ -55,7 +55,6 @@ export class ExportedEngine implements Engine {
   readonly dModel: number;
   readonly nLayers: number;
   readonly device: string;
-  readonly failures = [];
   readonly home: StateHome;
   readonly #graph: StateGraph;
   readonly #states: DeviceStates;

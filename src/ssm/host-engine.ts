@@ -29,7 +29,6 @@ export class HostEngine implements Engine {
   readonly dModel: number;
   readonly nLayers: number;
   readonly device: string;
-  readonly failures = [];
   readonly home: StateHome;
   readonly #ort: Ort;
   readonly #family: Family;

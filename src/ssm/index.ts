@@ -1,5 +1,6 @@
 /**
- * Selective state spaces: the scan as a function, and Mamba and Mamba-2 as stacks.
+ * Selective state spaces: the scan as a function, and Mamba and Mamba-2 as stacks. The guide is
+ * `docs/ssm.md`.
  *
  * @module
  */
@@ -12,7 +13,8 @@ export type { ExportedNames, ExportedOptions, ExportedSource } from './exported-
 export { KernelMemory, type KernelMemoryOptions, type KernelVariant } from './kernel-memory.js';
 export { MambaStack } from './mamba-stack.js';
 export { Mamba2Stack } from './mamba2-stack.js';
-export { type ScanResult, type SelectiveScanOptions, selectiveScan } from './selective-scan.js';
+export type { ScanOut, ScanResult } from './scan-result.js';
+export { type SelectiveScanOptions, selectiveScan } from './selective-scan.js';
 export { type SsdOptions, ssd } from './ssd.js';
 export {
   SsmStack,

@@ -2,7 +2,7 @@ import { ModelLoadError, reasonOf } from '../runtime/errors.js';
 import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOrt, type Ort } from '../runtime/ort.js';
 import { DeviceEngine } from './device-engine.js';
-import type { Engine, StackOptions } from './engine.js';
+import type { Engine, LoadedEngine, StackOptions } from './engine.js';
 import type { Family } from './family.js';
 import { HostEngine } from './host-engine.js';
 
@@ -18,7 +18,7 @@ export async function loadEngine(
   what: string,
   family: Family,
   options: StackOptions,
-): Promise<Engine> {
+): Promise<LoadedEngine> {
   expectOrt(ort);
   checkOptions(what, options);
   return firstDevice(what, options, (device) =>
@@ -33,7 +33,7 @@ export async function firstDevice(
   what: string,
   { devices = 'cpu' }: StackOptions,
   load: (device: Device) => Promise<Engine>,
-): Promise<Engine> {
+): Promise<LoadedEngine> {
   const wanted = typeof devices === 'string' ? [devices] : devices;
   if (wanted.length === 0) {
     throw new RangeError(`${what}: devices must name at least one, such as 'cpu'`);
@@ -41,7 +41,7 @@ export async function firstDevice(
   const failures: DeviceFailure[] = [];
   for (const device of wanted) {
     try {
-      return Object.assign(await load(device), { failures });
+      return { engine: await load(device), failures };
     } catch (error) {
       if (!(error instanceof ModelLoadError)) throw error;
       failures.push({ device, reason: reasonOf(error) });

@@ -7,7 +7,7 @@ import {
   type Mamba2Config,
   type MambaConfig,
 } from './config.js';
-import { type Engine, STACK_OPTIONS, type StackOptions } from './engine.js';
+import { type LoadedEngine, STACK_OPTIONS, type StackOptions } from './engine.js';
 import {
   EXPORTED_OPTIONS,
   ExportedEngine,
@@ -34,7 +34,7 @@ export async function openStack(
   source: WeightsSource | ExportedSource,
   config: AnyConfig,
   family: 'mamba' | 'mamba2',
-): Promise<Engine> {
+): Promise<LoadedEngine> {
   expectOrt(ort);
   if (isOnnx(source)) {
     expectOptions(`${what}: exported graph`, config, EXPORTED_OPTIONS);

@@ -5,7 +5,7 @@ import { DisposedError } from '../runtime/errors.js';
 import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, type Reset } from './arguments.js';
-import type { Engine } from './engine.js';
+import type { Engine, LoadedEngine } from './engine.js';
 import { expectState, newArray, SsmState, zeroState } from './state.js';
 import { fillPart, rowSize } from './state-layout.js';
 
@@ -36,12 +36,15 @@ export interface StackResult {
  * one by one agree, from any state and with resets anywhere. States are never consumed.
  */
 export abstract class SsmStack implements AsyncDisposable {
+  /** Devices preferred to this stack's that failed, with the reasons. */
+  readonly failures: readonly DeviceFailure[];
   readonly #engine: Engine;
   #disposal: Promise<void> | undefined;
 
   /** @internal */
-  protected constructor(engine: Engine) {
+  protected constructor({ engine, failures }: LoadedEngine) {
     this.#engine = engine;
+    this.failures = failures;
   }
 
   /** Width of the inputs and outputs, M. */
@@ -57,11 +60,6 @@ export abstract class SsmStack implements AsyncDisposable {
   /** The device the stack runs on. */
   get device(): Device {
     return this.#engine.device;
-  }
-
-  /** Devices preferred to it that failed, with the reasons. */
-  get failures(): readonly DeviceFailure[] {
-    return this.#engine.failures;
   }
 
   /**
