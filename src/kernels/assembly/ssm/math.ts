@@ -1,11 +1,11 @@
 /** Elementary functions on four lanes. Constants come from memory, see the rules in `../row-noise.ts`. */
 
-const ROUND: usize = memory.data<f32>([12583039]);
-const LOWEST: usize = memory.data<f32>([-127]);
-const HIGHEST: usize = memory.data<f32>([128]);
+export const ROUND: usize = memory.data<f32>([12583039]);
+export const LOWEST: usize = memory.data<f32>([-127]);
+export const HIGHEST: usize = memory.data<f32>([128]);
 export const LOG2_E: usize = memory.data<f32>([1.4426950408889634]);
 const MINUS_LOG2_E: usize = memory.data<f32>([-1.4426950408889634]);
-const ONE: usize = memory.data<f32>([1]);
+export const ONE: usize = memory.data<f32>([1]);
 const TWO: usize = memory.data<f32>([2]);
 const TWENTY: usize = memory.data<f32>([20]);
 const LN2: usize = memory.data<f32>([0.6931471805599453]);
@@ -16,11 +16,11 @@ const L7: usize = memory.data<f32>([0.2857142857142857]);
 const L9: usize = memory.data<f32>([0.2222222222222222]);
 
 // 2^x on -1/2..1/2 with value 1 at 0: least largest relative error under that condition, 9.1e-8.
-const P1: usize = memory.data<f32>([0.693146978]);
-const P2: usize = memory.data<f32>([0.240222421]);
-const P3: usize = memory.data<f32>([0.0555073386]);
-const P4: usize = memory.data<f32>([0.00967151229]);
-const P5: usize = memory.data<f32>([0.0013264671]);
+export const P1: usize = memory.data<f32>([0.693146978]);
+export const P2: usize = memory.data<f32>([0.240222421]);
+export const P3: usize = memory.data<f32>([0.0555073386]);
+export const P4: usize = memory.data<f32>([0.00967151229]);
+export const P5: usize = memory.data<f32>([0.0013264671]);
 
 // @ts-ignore: decorator
 @inline
@@ -35,23 +35,38 @@ export function madd(a: v128, b: v128, c: v128): v128 {
   return ASC_FEATURE_RELAXED_SIMD ? f32x4.relaxed_madd(a, b, c) : f32x4.add(f32x4.mul(a, b), c);
 }
 
-/**
- * 2^x: 1 at 0, zero below -127, infinite above 128, NaN of NaN. The operands of pmin and pmax stand so
- * that NaN passes.
- */
+/** x within the range of {@link exp2}. The operands of pmin and pmax stand so that NaN passes. */
+// @ts-ignore: decorator
+@inline
+export function bound(x: v128, lowest: v128, highest: v128): v128 {
+  return f32x4.pmin(f32x4.pmax(x, lowest), highest);
+}
+
+/** 2 to the power that `shifted`, a bounded number plus `ROUND`, rounds to: its low bits hold it, biased. */
+// @ts-ignore: decorator
+@inline
+export function powerOf(shifted: v128): v128 {
+  return i32x4.shl(shifted, 23);
+}
+
+/** 2^r on -1/2..1/2. In pairs, not by Horner's rule: the chain of operations sets the pace. */
+// @ts-ignore: decorator
+@inline
+export function fraction(r: v128, p5: v128, p4: v128, p3: v128, p2: v128, p1: v128, one: v128): v128 {
+  const square = f32x4.mul(r, r);
+  const high = madd(square, madd(r, p5, p4), madd(r, p3, p2));
+  return madd(square, high, madd(r, p1, one));
+}
+
+/** 2^x: 1 at 0, zero below -127, infinite above 128, NaN of NaN. */
 // @ts-ignore: decorator
 @inline
 export function exp2(x: v128): v128 {
-  const bounded = f32x4.pmin(f32x4.pmax(x, splat(LOWEST)), splat(HIGHEST));
-  // The sum's low bits hold the nearest integer plus the exponent's bias of 127.
+  const bounded = bound(x, splat(LOWEST), splat(HIGHEST));
   const shifted = f32x4.add(bounded, splat(ROUND));
   const rest = f32x4.sub(bounded, f32x4.sub(shifted, splat(ROUND)));
-  let series = madd(rest, splat(P5), splat(P4));
-  series = madd(rest, series, splat(P3));
-  series = madd(rest, series, splat(P2));
-  series = madd(rest, series, splat(P1));
-  series = madd(rest, series, splat(ONE));
-  return f32x4.mul(series, i32x4.shl(shifted, 23));
+  const part = fraction(rest, splat(P5), splat(P4), splat(P3), splat(P2), splat(P1), splat(ONE));
+  return f32x4.mul(part, powerOf(shifted));
 }
 
 /** ln(1 + e^x), and x above 20 as PyTorch has it. */

@@ -1,7 +1,10 @@
 /** The selective scan of one row: Mamba's recurrence. */
 
 import { CHUNK, gatherChunks, scatterChunks } from './chunk';
-import { exp2, LOG2_E, madd, silu, softplus, splat } from './math';
+import {
+  bound, fraction, HIGHEST, LOG2_E, LOWEST, madd, ONE, P1, P2, P3, P4, P5, powerOf, ROUND, silu, softplus,
+  splat,
+} from './math';
 
 /**
  * Sixteen channels at a time, all steps of them: their state and their part of A lie in `scratch`,
@@ -39,6 +42,8 @@ export function scan(
   const state = ownA + dState * CHUNK;
   const spill = state + dState * CHUNK;
   const zero = f32x4.splat(0);
+  const low = splat(LOWEST), high = splat(HIGHEST), round = splat(ROUND), one = splat(ONE);
+  const p1 = splat(P1), p2 = splat(P2), p3 = splat(P3), p4 = splat(P4), p5 = splat(P5);
   while (channels > 0) {
     const count = min(channels, 16);
     gatherChunks(A, stateStride, dState, count, ownA);
@@ -84,17 +89,20 @@ export function scan(
       do {
         const bn = splat(b);
         const cn = splat(c);
-        const h0 = madd(v128.load(h), exp2(f32x4.mul(d0, v128.load(a))), f32x4.mul(x0, bn));
+        // All loads, then all stores: a store between them would chain the four computations up.
+        const a0 = v128.load(a), a1 = v128.load(a, 16), a2 = v128.load(a, 32), a3 = v128.load(a, 48);
+        const f0 = v128.load(h), f1 = v128.load(h, 16), f2 = v128.load(h, 32), f3 = v128.load(h, 48);
+        const h0 = faded(f0, f32x4.mul(d0, a0), f32x4.mul(x0, bn), low, high, round, p5, p4, p3, p2, p1, one);
+        const h1 = faded(f1, f32x4.mul(d1, a1), f32x4.mul(x1, bn), low, high, round, p5, p4, p3, p2, p1, one);
+        const h2 = faded(f2, f32x4.mul(d2, a2), f32x4.mul(x2, bn), low, high, round, p5, p4, p3, p2, p1, one);
+        const h3 = faded(f3, f32x4.mul(d3, a3), f32x4.mul(x3, bn), low, high, round, p5, p4, p3, p2, p1, one);
         v128.store(h, h0);
-        y0 = madd(h0, cn, y0);
-        const h1 = madd(v128.load(h, 16), exp2(f32x4.mul(d1, v128.load(a, 16))), f32x4.mul(x1, bn));
         v128.store(h, h1, 16);
-        y1 = madd(h1, cn, y1);
-        const h2 = madd(v128.load(h, 32), exp2(f32x4.mul(d2, v128.load(a, 32))), f32x4.mul(x2, bn));
         v128.store(h, h2, 32);
-        y2 = madd(h2, cn, y2);
-        const h3 = madd(v128.load(h, 48), exp2(f32x4.mul(d3, v128.load(a, 48))), f32x4.mul(x3, bn));
         v128.store(h, h3, 48);
+        y0 = madd(h0, cn, y0);
+        y1 = madd(h1, cn, y1);
+        y2 = madd(h2, cn, y2);
         y3 = madd(h3, cn, y3);
         a += CHUNK;
         h += CHUNK;
@@ -169,6 +177,8 @@ export function scanStep(
   const x = ownDelta + bytes;
   const sum = x + bytes;
   const zero = f32x4.splat(0);
+  const low = splat(LOWEST), high = splat(HIGHEST), round = splat(ROUND), one = splat(ONE);
+  const p1 = splat(P1), p2 = splat(P2), p3 = splat(P3), p4 = splat(P4), p5 = splat(P5);
   let at: usize = 0;
   do {
     let d = v128.load(delta + at);
@@ -185,17 +195,15 @@ export function scanStep(
     const cn = splat(C);
     let d = ownDelta, a = A, from = stateIn, to = stateOut;
     do {
-      const h0 = madd(
-        v128.load(from),
-        exp2(f32x4.mul(v128.load(d), v128.load(a))),
-        f32x4.mul(v128.load(d + bytes), bn),
+      const h0 = faded(
+        v128.load(from), f32x4.mul(v128.load(d), v128.load(a)), f32x4.mul(v128.load(d + bytes), bn),
+        low, high, round, p5, p4, p3, p2, p1, one,
       );
       v128.store(to, h0);
       v128.store(d + 2 * bytes, madd(h0, cn, v128.load(d + 2 * bytes)));
-      const h1 = madd(
-        v128.load(from, 16),
-        exp2(f32x4.mul(v128.load(d, 16), v128.load(a, 16))),
-        f32x4.mul(v128.load(d + bytes, 16), bn),
+      const h1 = faded(
+        v128.load(from, 16), f32x4.mul(v128.load(d, 16), v128.load(a, 16)),
+        f32x4.mul(v128.load(d + bytes, 16), bn), low, high, round, p5, p4, p3, p2, p1, one,
       );
       v128.store(to, h1, 16);
       v128.store(d + 2 * bytes, madd(h1, cn, v128.load(d + 2 * bytes, 16)), 16);
@@ -219,4 +227,27 @@ export function scanStep(
     v128.store(y + at, out);
     at += 16;
   } while (at < bytes);
+}
+
+/** h 2^x + gain. The power of two multiplies h while the rest of 2^x is still being computed. */
+// @ts-ignore: decorator
+@inline
+function faded(
+  h: v128,
+  x: v128,
+  gain: v128,
+  low: v128,
+  high: v128,
+  round: v128,
+  p5: v128,
+  p4: v128,
+  p3: v128,
+  p2: v128,
+  p1: v128,
+  one: v128,
+): v128 {
+  const bounded = bound(x, low, high);
+  const shifted = f32x4.add(bounded, round);
+  const rest = f32x4.sub(bounded, f32x4.sub(shifted, round));
+  return madd(f32x4.mul(h, powerOf(shifted)), fraction(rest, p5, p4, p3, p2, p1, one), gain);
 }
