@@ -1,9 +1,10 @@
 /**
  * The state-space kernels and stacks, one thread, in turns.
  *
- * Functions: each WASM variant of `selectiveScan` on ordinary arrays, copies included, against the scalar
- * reference, and against the eager scan of state-spaces/mamba in PyTorch where a Python with it is given.
- * A step goes on from the state of the step before.
+ * Functions: each WASM variant of `selectiveScan`, on ordinary arrays (copies included) and in place in kernel
+ * memory, against the scalar reference, and against the eager scan of state-spaces/mamba in PyTorch where
+ * a Python with it is given. Results go to arrays made beforehand, but for PyTorch, which has no such thing
+ * (nor an initial state). A step goes on from the state of the step before.
  * Blocks: one layer of Drama's size with its norms, as projections around the kernels against one graph.
  *
  * Run: npm run bench:ssm [-- --seconds 60 --python PYTHON --mamba CHECKOUT]
@@ -68,19 +69,32 @@ const variants = (['scalar', 'simd', 'relaxed'] as const).filter((variant) => {
   }
 });
 
-function scanTask([batch, steps, D, N]: number[], variant: KernelVariant): Task {
-  const memory = new KernelMemory({ bytes: 2 ** 24, variant });
-  const u = random([batch, steps, D]);
-  const delta = random([batch, steps, D]);
-  const A = random([D, N], 1, -2);
-  const B = random([batch, steps, N]);
-  const C = random([batch, steps, N]);
-  const z = random([batch, steps, D]);
+/** @param inPlace - whether the arrays lie in kernel memory, so that nothing is copied */
+function scanTask([batch, steps, D, N]: number[], variant: KernelVariant, inPlace: boolean): Task {
+  const memory = new KernelMemory({ bytes: inPlace ? 2 ** 28 : 2 ** 24, variant });
+  const array = (shape: number[], spread = 1, at = 0): NdView => {
+    const values = random(shape, spread, at);
+    if (!inPlace) return values;
+    const placed = memory.array(shape);
+    placed.data.set(values.data);
+    return placed;
+  };
+  const u = array([batch, steps, D]);
+  const delta = array([batch, steps, D]);
+  const A = array([D, N], 1, -2);
+  const B = array([batch, steps, N]);
+  const C = array([batch, steps, N]);
+  const z = array([batch, steps, D]);
   const options = { D: random([D]), z, deltaBias: random([D], 1, -4), deltaSoftplus: true, memory };
-  let state: NdView | undefined;
+  const y = array([batch, steps, D]);
+  // In the order that the kernels have states in.
+  const states = [array([batch, N, D]), array([batch, N, D])].map(
+    ({ data }): NdView => ({ data, shape: [batch, D, N], stride: [N * D, 1, D], offset: 0 }),
+  );
   return async () => {
-    const { lastState } = selectiveScan(u, delta, A, B, C, { ...options, state });
-    if (steps === 1) state = lastState;
+    const [state, lastState] = states;
+    selectiveScan(u, delta, A, B, C, { ...options, state, out: { y, lastState } });
+    if (steps === 1) states.reverse();
   };
 }
 
@@ -155,7 +169,10 @@ const scans = new Table({
 for (const sizes of SCANS) {
   const tasks: Record<string, Task> = {};
   if (python !== undefined) tasks.PyTorch = python.task(sizes);
-  for (const variant of variants) tasks[variant] = scanTask(sizes, variant);
+  for (const variant of variants) tasks[variant] = scanTask(sizes, variant, false);
+  for (const variant of variants.filter((name) => name !== 'scalar')) {
+    tasks[`${variant}, in place`] = scanTask(sizes, variant, true);
+  }
   const timings = await interleaved(tasks, perCase);
   const timeOf = (by: string) => timings.find(({ name }) => name === by)?.median ?? Number.NaN;
   for (const { name, median, p25, p75 } of timings) {
@@ -198,7 +215,8 @@ for (const [name, Stack, weights] of [
     const graph = timings.find((timing) => timing.name === 'graph')?.median ?? Number.NaN;
     for (const { name: form, median, p25, p75 } of timings) {
       const ratio = (graph / median).toFixed(2);
-      blocks.push([name, `${batch} x ${steps}`, form, ms(median), ms(p25), ms(p75), ratio]);
+      const times = [ms(median), ms(p25), ms(p75), Number.isNaN(graph) ? '' : ratio];
+      blocks.push([name, `${batch} x ${steps}`, form, ...times]);
     }
   }
 }
