@@ -10,6 +10,7 @@ test('the README shows the quickstart files as they are', () => {
     'examples/quickstart/line.ts',
     'examples/quickstart/hopper.ts',
     'examples/quickstart/replay.ts',
+    'examples/quickstart/mamba.ts',
   ]);
   for (const [, path, text] of examples) {
     expect(text).toBe(readFileSync(inRepository(path), 'utf8'));
@@ -21,6 +22,7 @@ test('and they print what their comments say', async () => {
   await import('../examples/quickstart/line.js');
   await import('../examples/quickstart/hopper.js');
   await import('../examples/quickstart/replay.js');
+  await import('../examples/quickstart/mamba.js');
   const printed = print.mock.calls.map((line) => line.map(String).join(' '));
   print.mockRestore();
   const promised = examples.map(([, , text]) => /console\.log\(.*\/\/ -> (.*)/.exec(text)?.[1]);
