@@ -5,7 +5,11 @@ export class SerialQueue {
   /** Runs `job` when all earlier ones have ended, and answers as it does. */
   add<T>(job: () => Promise<T>): Promise<T> {
     const result = this.#tail.then(job);
-    this.#tail = result.catch(() => undefined);
+    // Whatever the job gave is not to be kept alive until the next.
+    this.#tail = result.then(
+      () => undefined,
+      () => undefined,
+    );
     return result;
   }
 }

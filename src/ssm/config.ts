@@ -244,6 +244,13 @@ export function configFromJson(
   );
 }
 
+/** Whether a `config.json` says that it describes a stack of either family and nothing around it. */
+export function describesStack(json: unknown): boolean {
+  if (typeof json !== 'object' || json === null) return false;
+  const { model_type: type, ssm_cfg: ssm } = json as { model_type?: unknown; ssm_cfg?: unknown };
+  return ['mamba', 'falcon_mamba', 'mamba2'].includes(String(type)) || typeof ssm === 'object';
+}
+
 /**
  * Parses a JSON file written by Python, which spells non-finite numbers as JSON does not: `Infinity`,
  * `-Infinity` and `NaN` become `{ "__float__": "Infinity" }` and so on, the form transformers uses.

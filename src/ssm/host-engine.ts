@@ -33,7 +33,8 @@ export class HostEngine implements Engine {
   readonly #ort: Ort;
   readonly #family: Family;
   readonly #options: StackOptions;
-  readonly #memory: KernelMemory;
+  /** Made with the kernels: before, states that filled it could keep them out. */
+  #memory: KernelMemory | undefined;
   /** The kernels' scratch serves one run at a time. */
   readonly #queue = new SerialQueue();
   readonly #networks: Network[] = [];
@@ -45,10 +46,16 @@ export class HostEngine implements Engine {
     this.device = device;
     this.#family = family;
     this.#options = options;
-    this.#memory = newMemory(options.memory);
     this.dModel = family.dModel;
     this.nLayers = family.nLayers;
-    this.home = { parts: family.parts, memory: this.#memory, held: new Set() };
+    const memory = (): KernelMemory | undefined => this.#memory;
+    this.home = {
+      parts: family.parts,
+      get memory() {
+        return memory();
+      },
+      held: new Set(),
+    };
   }
 
   /** @throws ModelLoadError when the runtime does not take the stack's graphs */
@@ -119,26 +126,43 @@ export class HostEngine implements Engine {
   }
 
   #kernelForm(): Promise<KernelForm> {
-    this.#kernels ??= this.#loadKernels();
+    this.#kernels ??= this.#loadKernels().catch((error) => {
+      // Not for good: the next batch tries again.
+      this.#kernels = undefined;
+      throw error;
+    });
     return this.#kernels;
   }
 
   async #loadKernels(): Promise<KernelForm> {
     const { dModel, parts, projections, mixer } = this.#family;
-    const tile = this.#options.tile ?? TILE;
-    const graphs = projections();
-    const enter: Network[] = [];
-    for (const bytes of graphs.enter) enter.push(await this.#load(bytes));
-    const leave = await this.#load(graphs.leave);
-    const middle = await mixer({
-      ort: this.#ort,
-      device: this.device,
-      session: this.#options.session,
-      memory: this.#memory,
-      tile,
-      networks: this.#networks,
-    });
-    return new KernelForm(this.#memory, enter, leave, middle, dModel, parts, tile);
+    const { session, tile = TILE } = this.#options;
+    const memory = newMemory(this.#options.memory);
+    const before = this.#networks.length;
+    try {
+      const graphs = projections();
+      const enter: Network[] = [];
+      for (const bytes of graphs.enter) enter.push(await this.#load(bytes));
+      const leave = await this.#load(graphs.leave);
+      const middle = await mixer({
+        ort: this.#ort,
+        device: this.device,
+        session,
+        memory,
+        tile,
+        networks: this.#networks,
+      });
+      const form = new KernelForm(memory, enter, leave, middle, dModel, parts, tile);
+      this.#memory = memory;
+      return form;
+    } catch (error) {
+      for (const network of this.#networks.splice(before)) await network.dispose();
+      if (!(error instanceof RangeError)) throw error;
+      throw new RangeError(
+        `the kernels must fit in their memory, but ${error.message}; load the stack with ` +
+          'memory: { bytes } of more, or a smaller tile',
+      );
+    }
   }
 
   async #load(bytes: Uint8Array): Promise<Network> {

@@ -1,3 +1,4 @@
+import { describe } from '../nd.js';
 import { ModelLoadError, reasonOf } from '../runtime/errors.js';
 import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOrt, type Ort } from '../runtime/ort.js';
@@ -5,6 +6,7 @@ import { DeviceEngine } from './device-engine.js';
 import type { Engine, LoadedEngine, StackOptions } from './engine.js';
 import type { Family } from './family.js';
 import { HostEngine } from './host-engine.js';
+import { KernelMemory } from './kernel-memory.js';
 
 const FORMS = ['auto', 'graph', 'kernels'];
 
@@ -31,12 +33,18 @@ export async function loadEngine(
 /** Tries the devices one by one. */
 export async function firstDevice(
   what: string,
-  { devices = 'cpu' }: StackOptions,
+  { devices = 'cpu', session }: Pick<StackOptions, 'devices' | 'session'>,
   load: (device: Device) => Promise<Engine>,
 ): Promise<LoadedEngine> {
-  const wanted = typeof devices === 'string' ? [devices] : devices;
+  const wanted: unknown = typeof devices === 'string' ? [devices] : devices;
+  if (!Array.isArray(wanted) || !wanted.every((device) => typeof device === 'string')) {
+    throw new TypeError(`${what}: devices must be names such as 'cpu', got ${describe(devices)}`);
+  }
   if (wanted.length === 0) {
     throw new RangeError(`${what}: devices must name at least one, such as 'cpu'`);
+  }
+  if (session !== undefined && (typeof session !== 'object' || session === null)) {
+    throw new TypeError(`${what}: session must be an object, got ${describe(session)}`);
   }
   const failures: DeviceFailure[] = [];
   for (const device of wanted) {
@@ -56,11 +64,20 @@ function isHost(device: Device): boolean {
   return device === 'cpu' || device === 'wasm';
 }
 
-function checkOptions(what: string, { form = 'auto', tile = 16 }: StackOptions): void {
+function checkOptions(what: string, { form = 'auto', tile = 16, memory }: StackOptions): void {
   if (!FORMS.includes(form)) {
     throw new TypeError(`${what}: form must be 'auto', 'graph' or 'kernels', got '${form}'`);
   }
   if (!Number.isInteger(tile) || tile < 16 || tile % 16 !== 0) {
     throw new RangeError(`${what}: tile must be a multiple of 16, got ${tile}`);
+  }
+  if (memory !== undefined) {
+    if (typeof memory !== 'object' || memory === null) {
+      throw new TypeError(
+        `${what}: memory must be an object such as { bytes: 2 ** 28 }, got ${describe(memory)}`,
+      );
+    }
+    // A small one tells whether it can be had; the real one is made when a batch first needs it.
+    new KernelMemory({ ...memory, bytes: Math.min(memory.bytes ?? 1, 1) });
   }
 }

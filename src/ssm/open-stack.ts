@@ -2,6 +2,7 @@ import { expectOptions } from '../runtime/options.js';
 import { expectOrt, type Ort } from '../runtime/ort.js';
 import {
   configFromJson,
+  describesStack,
   MAMBA_CONFIG_KEYS,
   MAMBA2_CONFIG_KEYS,
   type Mamba2Config,
@@ -44,12 +45,14 @@ export async function openStack(
   }
   const keys = family === 'mamba' ? MAMBA_CONFIG_KEYS : MAMBA2_CONFIG_KEYS;
   expectOptions(what, config, [...keys, ...STACK_OPTIONS]);
-  const { tensors, json } = await openWeights(source);
+  const { tensors, json, isBeside } = await openWeights(source);
   // What code leaves undefined does not hide what the folder's config.json says.
   const said = Object.fromEntries(
     Object.entries(config).filter(([, value]) => value !== undefined),
   );
-  const read = json === undefined ? {} : configFromJson(json, family as 'mamba2');
+  // Beside a single file there may be the configuration of whatever the stack is a part of.
+  const isForeign = isBeside && (config.prefix !== undefined || !describesStack(json));
+  const read = json === undefined || isForeign ? {} : configFromJson(json, family as 'mamba2');
   const given = { ...read, ...said };
   const made =
     family === 'mamba'

@@ -1,6 +1,15 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 import { readSafetensors } from '../formats/safetensors.js';
-import { describe, type NdView, nd, packed, ShapeError, type TypedArray } from '../nd.js';
+import {
+  describe,
+  isNd,
+  isTypedArray,
+  type NdView,
+  nd,
+  packed,
+  ShapeError,
+  type TypedArray,
+} from '../nd.js';
 import { DisposedError } from '../runtime/errors.js';
 import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOptions } from '../runtime/options.js';
@@ -17,8 +26,8 @@ export interface StackScanOptions {
 
 /** What {@link SsmStack.step} takes beside the inputs and the state. */
 export interface StackStepOptions {
-  /** `[B]`: 1 for rows that start anew. */
-  readonly reset?: Uint8Array;
+  /** `[B]`: 1 for rows that start anew; a typed array or a view of one. */
+  readonly reset?: Uint8Array | NdView<TypedArray>;
 }
 
 /** What a scan gives. */
@@ -65,7 +74,7 @@ export abstract class SsmStack implements AsyncDisposable {
   /**
    * Runs sequences.
    *
-   * @param x - the inputs, `[B, L, M]` float32; L may be 0
+   * @param x - the inputs, `[B, L, M]` float32; L may be 0. Not to be written to before the result is there
    * @param state - where to start from, of B rows; by default zeros. It stays as it is
    * @returns y `[B, L, M]` and the new state, which the caller releases
    * @throws TypeError when an argument is of the wrong kind, or the state another stack's
@@ -83,7 +92,7 @@ export abstract class SsmStack implements AsyncDisposable {
   /**
    * Runs one step; a scan of length 1.
    *
-   * @param x - the inputs, `[B, M]` float32
+   * @param x - the inputs, `[B, M]` float32. Not to be written to before the result is there
    * @param state - where to start from, of B rows; by default zeros. It stays as it is
    * @returns y `[B, M]` and the new state, which the caller releases
    * @throws as {@link SsmStack.scan}
@@ -96,15 +105,17 @@ export abstract class SsmStack implements AsyncDisposable {
     axes.bind('L', 1);
     const { reset } = options;
     if (reset === undefined) return this.#run('step', x, batch, 1, state, undefined);
-    if (!(reset instanceof Uint8Array)) {
+    const view = isTypedArray(reset) ? nd(reset) : reset;
+    if (!isNd(view)) {
       throw new TypeError(
-        `step: reset must be a Uint8Array [B] of 0 and 1, got ${describe(reset)}`,
+        `step: reset must be a Uint8Array or a view [B] of 0 and 1, got ${describe(reset)}`,
       );
     }
-    if (reset.length !== batch) {
-      throw new ShapeError(`step: reset must have shape [B] = [${batch}], got [${reset.length}]`);
+    if (view.shape.length !== 1 || view.shape[0] !== batch) {
+      throw new ShapeError(`step: reset must have shape [B] = [${batch}], got [${view.shape}]`);
     }
-    return this.#run('step', x, batch, 1, state, axes.reset(nd(reset, [batch, 1])));
+    const column = { ...view, shape: [batch, 1], stride: [view.stride[0], 0] };
+    return this.#run('step', x, batch, 1, state, axes.reset(column));
   }
 
   /**
@@ -124,7 +135,8 @@ export abstract class SsmStack implements AsyncDisposable {
    * A state from its arrays or its bytes, whichever device or stack of these sizes they come from.
    *
    * @param saved - what `state.serialise()` or `state.toArrays()` gave, or the same arrays of another
-   *   program; `layers.{i}.conv` `[B, C, K - 1]`, `layers.{i}.ssm` `[B, D, N]` or `[B, H, P, N]`
+   *   program: `layers.{i}.conv` `[B, C, K - 1]`, or `[B, C, K]` as upstream's caches have it, whose
+   *   oldest column is dropped; `layers.{i}.ssm` `[B, D, N]` or `[B, H, P, N]`
    * @throws TypeError when an array is missing, unknown or not float32
    * @throws `ShapeError` when an array has the wrong shape
    * @throws `FormatError` when the bytes are no safetensors file
@@ -155,7 +167,8 @@ export abstract class SsmStack implements AsyncDisposable {
       shape.forEach((length, axis) => {
         axes.bind(letters[axis + 1], length);
       });
-      const view = axes.view(name, arrays[name], letters);
+      const given = name.endsWith('.conv') ? narrowed(arrays[name], shape) : arrays[name];
+      const view = axes.view(name, given, letters);
       batch = view.shape[0];
       return view;
     });
@@ -212,4 +225,13 @@ export abstract class SsmStack implements AsyncDisposable {
       state.release();
     }
   }
+}
+
+/** A window of K columns without the oldest; anything else as it is. */
+function narrowed(view: NdView<TypedArray>, [channels, before]: readonly number[]): unknown {
+  if (!isNd(view) || view.shape.length !== 3) return view;
+  const [batch, rows, columns] = view.shape;
+  if (rows !== channels || columns !== before + 1) return view;
+  const offset = view.offset + view.stride[2];
+  return { ...view, shape: [batch, rows, before], offset };
 }

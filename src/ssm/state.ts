@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 import { writeSafetensors } from '../formats/safetensors.js';
 import { describe, type NdView, nd, packed, ShapeError } from '../nd.js';
 import { DisposedError } from '../runtime/errors.js';
@@ -72,7 +73,7 @@ const forgotten = new FinalizationRegistry<SharedArrays>((shared) => shared.letG
  * A state is never consumed: any number of scans may start from it. Whoever got one releases it when
  * it is no longer needed; a state that is merely forgotten is freed by the garbage collector, later.
  */
-export class SsmState {
+export class SsmState implements Disposable {
   /** Number of rows. */
   readonly batch: number;
   /** @internal */
@@ -205,6 +206,11 @@ export class SsmState {
     this.#shared = undefined;
     forgotten.unregister(this);
     shared.letGo();
+  }
+
+  /** `release()`, for `using`. */
+  [Symbol.dispose](): void {
+    this.release();
   }
 
   /**

@@ -24,6 +24,8 @@ export interface OpenedWeights {
   readonly tensors: Record<string, NdView<TypedArray>>;
   /** The parsed `config.json` of the folder, where it has one. */
   readonly json?: unknown;
+  /** Whether `config.json` merely lies beside the file that was named, and may be another model's. */
+  readonly isBeside?: boolean;
   /** What to call the source in messages. */
   readonly where: string;
 }
@@ -48,7 +50,10 @@ export async function openWeights(source: WeightsSource): Promise<OpenedWeights>
   const folder = folderAt(source, '.safetensors');
   if (folder.file !== undefined) {
     const where = `'${folder.file}' of ${folder.where}`;
-    return { tensors: parse(await folder.read(folder.file), where), where };
+    const tensors = parse(await folder.read(folder.file), where);
+    const beside = await folder.readIfPresent(CONFIG);
+    if (beside === undefined) return { tensors, where };
+    return { tensors, json: parseJson(beside, CONFIG, folder), isBeside: true, where };
   }
   const tensors = await readFolder(folder);
   const config = await folder.readIfPresent(CONFIG);

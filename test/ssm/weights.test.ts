@@ -655,10 +655,20 @@ describe('a source of weights', () => {
     await expectTensors(pathToFileURL(file));
     await using server = await serve(under('/a b', { 'w.safetensors': whole }));
     await expectTensors(`${server.url}/a%20b/w.safetensors?token=x`);
-    expect(server.requests).toEqual(['/a%20b/w.safetensors?token=x']);
-    const { where, json } = await openWeights(file);
+    const requests = ['/a%20b/w.safetensors?token=x', '/a%20b/config.json?token=x'];
+    expect(server.requests).toEqual(requests);
+    const { where } = await openWeights(file);
     expect(where).toBe(`'model.safetensors' of ${join(STACKS, 'mamba1-ssm')}`);
-    expect(json).toBeUndefined();
+  });
+
+  test('may be a file that has a config.json beside it, which is told apart', async () => {
+    const { json, isBeside } = await openWeights(join(STACKS, 'mamba1-ssm', 'model.safetensors'));
+    expect(json).toMatchObject({ ssm_cfg: { layer: 'Mamba1' } });
+    expect(isBeside).toBe(true);
+    const folder = await openWeights(join(STACKS, 'mamba1-ssm'));
+    expect(folder.isBeside).toBeUndefined();
+    const alone = await openWeights(join(folderOf({ 'w.safetensors': whole }), 'w.safetensors'));
+    expect(alone.json).toBeUndefined();
   });
 
   test('may be a folder, with or without config.json', async () => {
