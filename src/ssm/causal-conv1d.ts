@@ -30,6 +30,7 @@ const OPTIONS = ['bias', 'activation', 'state', 'reset', 'out', 'memory'];
  *
  * @param x - the inputs, `[B, L, C]` float32; L may be 0
  * @param weight - `[C, K]`
+ * @param options - bias, activation, the inputs before, resets, where results go and which kernel works
  * @returns y `[B, L, C]`, and as the last state the last K - 1 inputs, `[B, C, K - 1]`; in memory of
  *   their own unless `out` says otherwise
  * @throws TypeError when an argument is of the wrong kind or an option has an unknown name

@@ -8,7 +8,10 @@ export interface ScanResult {
   readonly lastState: NdView;
 }
 
-/** Arrays to write to, in place of new ones; float32, of the shapes of {@link ScanResult}, any strides. */
+/**
+ * Arrays to write to, in place of new ones: float32, of the shapes of {@link ScanResult}, any strides. They
+ * overlap nothing else of the call, but that `lastState` may be `state` itself.
+ */
 export interface ScanOut {
   /** Where the outputs go. */
   readonly y?: NdView;

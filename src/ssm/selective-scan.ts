@@ -41,6 +41,7 @@ const OPTIONS = ['D', 'z', 'deltaBias', 'deltaSoftplus', 'state', 'reset', 'out'
  * @param B - input projections, `[B, L, N]`; or `[B, L, G, N]`, where channel d belongs to group
  *   `floor(d / (D / G))`
  * @param C - output projections, shaped as B
+ * @param options - skip, gate, bias, initial state, resets, where results go and which kernel works
  * @returns y `[B, L, D]` and the last state `[B, D, N]`, in memory of their own unless `out` says
  *   otherwise
  * @throws TypeError when an argument is of the wrong kind or an option has an unknown name

@@ -41,6 +41,7 @@ const OPTIONS = ['D', 'z', 'dtBias', 'dtSoftplus', 'dtLimit', 'state', 'reset', 
  * @param A - decay rates, `[H]`, negative where the state is to fade
  * @param B - input projections, `[B, L, G, N]`
  * @param C - output projections, `[B, L, G, N]`
+ * @param options - skip, gate, bias and bounds of dt, initial state, resets, where results go and which kernel works
  * @returns y `[B, L, H, P]` and the last state `[B, H, P, N]`, in memory of their own unless `out`
  *   says otherwise
  * @throws TypeError when an argument is of the wrong kind or an option has an unknown name

@@ -58,7 +58,7 @@ export function fraction(r: v128, p5: v128, p4: v128, p3: v128, p2: v128, p1: v1
   return madd(square, high, madd(r, p1, one));
 }
 
-/** 2^x: 1 at 0, zero below -127, infinite above 128, NaN of NaN. */
+/** 2^x: 1 at 0, zero below -126.5, infinite from 127.5 on, NaN of NaN. */
 // @ts-ignore: decorator
 @inline
 export function exp2(x: v128): v128 {
