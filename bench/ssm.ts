@@ -7,7 +7,7 @@
  * (nor an initial state). A step goes on from the state of the step before.
  * Blocks: one layer of Drama's size with its norms, as projections around the kernels against one graph.
  *
- * Run: npm run bench:ssm [-- --seconds 60 --python PYTHON --mamba CHECKOUT]
+ * Run: npm run bench:ssm [-- --seconds 60 --python PYTHON --mamba CHECKOUT --width 512]
  * Node 20 has relaxed SIMD behind a flag:
  * node --experimental-wasm-relaxed-simd --import tsx bench/ssm.ts
  */
@@ -31,6 +31,7 @@ const { values } = parseArgs({
     seconds: { type: 'string', default: '60' },
     python: { type: 'string', default: 'python3' },
     mamba: { type: 'string' },
+    width: { type: 'string', default: '512' },
   },
 });
 type Task = () => Promise<unknown>;
@@ -42,13 +43,14 @@ const SCANS = [
 ];
 const BLOCKS = [
   [1, 1],
+  [4, 1],
   [8, 1],
   [16, 1],
   [256, 1],
   [1024, 1],
   [16, 64],
 ];
-const WIDTH = 512;
+const WIDTH = Number(values.width);
 
 let seed = 1;
 /** Numbers in `at - spread .. at + spread`, the same in every run. */

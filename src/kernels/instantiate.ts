@@ -3,9 +3,11 @@
  *
  * @param base64 - the module's bytes
  * @returns undefined where the engine has no WebAssembly, lacks an instruction of it (SIMD), or may
- *   not compile it (a content-security policy without `wasm-unsafe-eval`)
+ *   not compile it (a content-security policy without `wasm-unsafe-eval`); or on a big-endian machine
  */
 export function compile(base64: string): WebAssembly.Module | undefined {
+  // WebAssembly's memory is little-endian; typed arrays over it are as the machine is.
+  if (new Uint8Array(Uint16Array.of(1).buffer)[0] !== 1) return undefined;
   try {
     const bytes = Uint8Array.from(atob(base64), (character) => character.charCodeAt(0));
     return new WebAssembly.Module(bytes);

@@ -30,6 +30,8 @@ export interface OpOptions {
   readonly name?: string;
 }
 
+const OP_OPTIONS: readonly string[] = ['domain', 'name', 'outputs'];
+
 /**
  * Writes a graph down operation by operation. Values are their names: each method returns the name
  * of what it made, for use as an input of the next.
@@ -121,6 +123,9 @@ export class GraphBuilder {
     options: OpOptions & { readonly output?: string } = {},
   ): string {
     const { output, ...rest } = options;
+    if ('outputs' in rest) {
+      throw new TypeError(`GraphBuilder: ${op}: options of op must name one output, got 'outputs'`);
+    }
     const outputs = output === undefined ? undefined : [output];
     return this.ops(op, inputs, 1, attributes, { ...rest, outputs })[0];
   }
@@ -145,6 +150,22 @@ export class GraphBuilder {
     attributes: Readonly<Record<string, AttributeSpec>> = {},
     options: OpOptions & { readonly outputs?: readonly string[] } = {},
   ): string[] {
+    if (!Array.isArray(inputs)) {
+      throw new TypeError(`GraphBuilder: ${op}: inputs must be an array of names, got ${inputs}`);
+    }
+    for (const [attribute, value] of Object.entries(attributes)) {
+      if (typeof value !== 'object' || value === null) {
+        throw new TypeError(
+          `GraphBuilder: ${op}: attribute ${attribute} must say its type, as in { int: -1 }, got ${value}`,
+        );
+      }
+    }
+    const stranger = Object.keys(options).find((key) => !OP_OPTIONS.includes(key));
+    if (stranger !== undefined) {
+      throw new TypeError(
+        `GraphBuilder: ${op}: options must be among ${OP_OPTIONS.join(', ')}, got '${stranger}'`,
+      );
+    }
     const { domain = '', name, outputs } = options;
     if (domain !== '' && this.options.opsets?.[domain] === undefined) {
       throw new RangeError(
@@ -158,7 +179,11 @@ export class GraphBuilder {
       );
     }
     const made = outputs ?? Array.from({ length: count }, () => this.fresh(op));
-    for (const output of made) if (output !== '') this.claim(op, output);
+    // All are looked at before any is taken, so that a refused operation leaves nothing behind.
+    const named = made.filter((output) => output !== '');
+    const taken = named.find((output, i) => this.made.has(output) || named.indexOf(output) < i);
+    if (taken !== undefined) throw this.taken(op, taken);
+    for (const output of named) this.made.add(output);
     this.nodes.push({
       op,
       inputs: [...inputs],
@@ -213,9 +238,14 @@ export class GraphBuilder {
    * Writes the model.
    *
    * @returns the bytes of an `.onnx` file
-   * @throws RangeError when nothing makes a declared output, and what {@link writeModel} throws
+   * @throws RangeError when no output is declared or nothing makes one, and what {@link writeModel} throws
    */
   build(): Uint8Array {
+    if (this.outputs.length === 0) {
+      throw new RangeError(
+        'GraphBuilder: a graph must have an output, got none; declare one with output(name, shape)',
+      );
+    }
     return writeModel(this.spec());
   }
 
@@ -229,12 +259,14 @@ export class GraphBuilder {
   }
 
   private claim(what: string, name: string): string {
-    if (name === '' || this.made.has(name)) {
-      throw new RangeError(
-        `GraphBuilder: ${what}: a name must be new and not empty, got ${JSON.stringify(name)}`,
-      );
-    }
+    if (name === '' || this.made.has(name)) throw this.taken(what, name);
     this.made.add(name);
     return name;
+  }
+
+  private taken(what: string, name: string): RangeError {
+    return new RangeError(
+      `GraphBuilder: ${what}: a name must be new and not empty, got ${JSON.stringify(name)}`,
+    );
   }
 }

@@ -12,6 +12,11 @@ export function expectOptions(what: string, options: unknown, known: readonly st
   }
   const stranger = Object.keys(options).find((name) => !known.includes(name));
   if (stranger !== undefined) {
-    throw new TypeError(`${what}: options must be among ${known.join(', ')}, got '${stranger}'`);
+    const plain = (name: string): string => name.toLowerCase().replaceAll('_', '');
+    const near = known.find((name) => plain(name) === plain(stranger));
+    throw new TypeError(
+      `${what}: options must be among ${known.join(', ')}, got '${stranger}'` +
+        `${near === undefined ? '' : `; did you mean '${near}'?`}`,
+    );
   }
 }

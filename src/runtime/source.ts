@@ -141,7 +141,7 @@ function decoded(part: string): string {
 }
 
 /** A string is a URL when it says so; elsewhere than in Node every string is one. */
-function asUrl(source: string | URL): URL | undefined {
+export function asUrl(source: string | URL): URL | undefined {
   if (source instanceof URL) return source;
   if (/^[a-z][a-z0-9+.-]+:\/\//i.test(source)) return new URL(source);
   if (nodeModule('node:fs') !== undefined) return undefined;

@@ -37,6 +37,8 @@ const OPTIONS = ['bias', 'activation', 'state', 'reset', 'out', 'memory'];
  * @throws `ShapeError` when shapes disagree
  * @throws RangeError when `reset` holds anything but 0 and 1, or `memory` is too small
  *
+ * Time comes before channels here; the functions below have it last.
+ *
  * Source: `causal_conv1d_ref` of Dao-AILab/causal-conv1d. Caches of state-spaces/mamba and of
  * transformers are K wide; their first column is not needed any more.
  *
@@ -97,7 +99,8 @@ export function causalConv1d(
     const windows = new Turned(scratch, state, [channels, before]);
     const after = new Turned(scratch, lastState, [channels, before]);
     const xs = new Sequence(scratch, x, atOnce);
-    const ys = new Sequence(scratch, y, atOnce);
+    // Later steps still need the inputs that outputs in their place would overwrite.
+    const ys = new Sequence(scratch, y, atOnce, y.data.buffer !== x.data.buffer);
     for (let row = 0; row < batch; row++) {
       let from = windows.load(row);
       const to = after.place(row);

@@ -71,13 +71,19 @@ export interface MambaConfig extends StackConfig {
  * ```
  */
 export interface Mamba2Config extends StackConfig {
-  /** Groups of heads that share one B and C, G. Default 1; the weights fix only G times N. */
+  /**
+   * Groups of heads that share one B and C, G; the gated norm is over the channels of each group. Default 1;
+   * the weights fix only G times N, so give `dState` too, as a check.
+   */
   readonly nGroups?: number;
   /** Bounds of the step size after softplus. Default `[0, Infinity]`. */
   readonly dtLimit?: readonly [number, number];
   /** Whether the gate multiplies the scan's output after the norm and not before. Default false. */
   readonly normBeforeGate?: boolean;
-  /** Whether the scan's output is normed with its gate. Default: as in the weights. */
+  /**
+   * Whether the mixer RMS-norms its gated output, by `norm.weight`, before the output projection. Default: as
+   * in the weights.
+   */
   readonly gateNorm?: boolean;
   /** Number of heads, H. */
   readonly nHeads?: number;

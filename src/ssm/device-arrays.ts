@@ -1,6 +1,7 @@
 /** What is done to states that lie on a device, by small graphs that run there. */
 
 import { GraphBuilder } from '../onnx/graph-builder.js';
+import { DisposedError } from '../runtime/errors.js';
 import { Network } from '../runtime/network.js';
 import { makeTensor, type Ort, type OrtTensor } from '../runtime/ort.js';
 import type { SerialQueue } from '../runtime/queue.js';
@@ -18,6 +19,7 @@ export class DeviceStates implements DeviceArrays {
   readonly #session: Readonly<Record<string, unknown>> | undefined;
   readonly #queue: SerialQueue;
   readonly #networks = new Map<string, Promise<Network>>();
+  #isDisposed = false;
 
   /** @param queue - the engine's, in which a disposal comes after all that was asked for before it */
   constructor(
@@ -77,7 +79,9 @@ export class DeviceStates implements DeviceArrays {
     return this.#run(network, [arrays], { rows: flags });
   }
 
+  /** What comes after is refused: a session made then would be nobody's. */
   async dispose(): Promise<void> {
+    this.#isDisposed = true;
     for (const network of this.#networks.values()) await (await network).dispose();
   }
 
@@ -103,6 +107,9 @@ export class DeviceStates implements DeviceArrays {
     lists: number,
     perPart: PerPart,
   ): Promise<Network> {
+    if (this.#isDisposed) {
+      throw new DisposedError('SsmState: its stack must be alive, got a disposed one');
+    }
     let loaded = this.#networks.get(kind);
     if (loaded === undefined) {
       const g = new GraphBuilder({ name: kind });
@@ -119,6 +126,9 @@ export class DeviceStates implements DeviceArrays {
       loaded = Network.load(this.#ort, g.build(), {
         devices: this.#device,
         session: { ...this.#session, ...kept },
+      }).catch((error) => {
+        this.#networks.delete(kind);
+        throw error;
       });
       this.#networks.set(kind, loaded);
     }

@@ -1,4 +1,5 @@
 import { nd } from '../nd.js';
+import { ModelLoadError } from '../runtime/errors.js';
 import { Network } from '../runtime/network.js';
 import type { Ort } from '../runtime/ort.js';
 import { SerialQueue } from '../runtime/queue.js';
@@ -48,6 +49,7 @@ export class DeviceEngine implements Engine {
     family: Family,
     options: StackOptions,
   ): Promise<DeviceEngine> {
+    refuse(device, family);
     const plain = await loadGraph(ort, device, family, options.session, false);
     return new DeviceEngine(ort, device, family, options, plain);
   }
@@ -71,15 +73,32 @@ export class DeviceEngine implements Engine {
   dispose(): Promise<void> {
     return this.#queue.add(async () => {
       for (const shared of this.home.held) shared.free();
-      await this.#plain.network.dispose();
-      if (this.#resetting !== undefined) await (await this.#resetting).network.dispose();
       await this.#states.dispose();
+      if (this.#resetting !== undefined) await (await this.#resetting).network.dispose();
+      await this.#plain.network.dispose();
     });
   }
 
   #resettingGraph(): Promise<StateGraph> {
-    this.#resetting ??= loadGraph(this.#ort, this.device, this.#family, this.#session, true);
+    this.#resetting ??= loadGraph(this.#ort, this.device, this.#family, this.#session, true).catch(
+      (error) => {
+        // Not for good: the next reset tries again.
+        this.#resetting = undefined;
+        throw error;
+      },
+    );
     return this.#resetting;
+  }
+}
+
+/** What ONNX Runtime's WebGPU kernels cannot do, and say so only when they run, if at all. */
+function refuse(device: string, { deviceParts, dState }: Family): void {
+  if (device !== 'webgpu') return;
+  if (dState > 256) {
+    throw new ModelLoadError(`the state size must be at most 256 on webgpu, got ${dState}`);
+  }
+  if (deviceParts[0].shape[1] === 0) {
+    throw new ModelLoadError('the convolution must have at least 2 taps on webgpu, got 1');
   }
 }
 

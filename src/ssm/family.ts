@@ -1,8 +1,14 @@
 import { Network } from '../runtime/network.js';
 import type { Ort } from '../runtime/ort.js';
+import type { Projections } from './graph-parts.js';
 import type { Mixer } from './kernel-form.js';
 import type { KernelMemory } from './kernel-memory.js';
-import { mambaProjections, mambaSequenceGraph, mambaStepGraph } from './mamba-graphs.js';
+import {
+  mambaProjections,
+  mambaSelections,
+  mambaSequenceGraph,
+  mambaStepGraph,
+} from './mamba-graphs.js';
 import { MambaMixer } from './mamba-mixer.js';
 import type { MambaWeights } from './mamba-weights.js';
 import { mamba2Projections, mamba2SequenceGraph } from './mamba2-graphs.js';
@@ -13,6 +19,7 @@ import { partNames, type StatePart, straightPart, turnedPart } from './state-lay
 /** A stack's weights, and what the two families make of them differently. */
 export interface Family {
   readonly dModel: number;
+  readonly dState: number;
   readonly nLayers: number;
   /** How the state lies on a CPU: as the kernels have it, which the CPU's graph takes too. */
   readonly parts: readonly StatePart[];
@@ -25,7 +32,7 @@ export interface Family {
   /** The one-graph form for other devices, any number of steps. */
   readonly deviceGraph: (withReset: boolean) => Uint8Array;
   /** The graphs into each layer and out of the last, `kernel-form.ts`. */
-  readonly projections: () => { readonly enter: readonly Uint8Array[]; readonly leave: Uint8Array };
+  readonly projections: () => Projections;
   /** What lies between them. `networks` is given what must be disposed of. */
   readonly mixer: (context: MixerContext) => Promise<Mixer>;
 }
@@ -45,6 +52,7 @@ export function mambaFamily(weights: MambaWeights): Family {
   const parts = partsOf(nLayers, [D, K - 1], (ssm) => turnedPart(ssm, [D, N]));
   return {
     dModel,
+    dState: N,
     nLayers,
     parts,
     deviceParts: partsOf(nLayers, [D, K - 1], (ssm) => straightPart(ssm, [D, N], [D, N, 1])),
@@ -54,7 +62,7 @@ export function mambaFamily(weights: MambaWeights): Family {
     projections: () => mambaProjections(weights),
     mixer: async ({ ort, device, session, memory, tile, networks }) => {
       const select: Network[] = [];
-      for (const bytes of mambaProjections(weights).select) {
+      for (const bytes of mambaSelections(weights)) {
         const network = await Network.load(ort, bytes, { devices: device, session });
         select.push(network);
         networks.push(network);
@@ -79,6 +87,7 @@ export function mamba2Family(weights: Mamba2Weights): Family {
   const parts = partsOf(nLayers, window, (ssm) => turnedPart(ssm, [H, P, N]));
   return {
     dModel,
+    dState: N,
     nLayers,
     parts,
     deviceParts: parts,

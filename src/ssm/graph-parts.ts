@@ -27,6 +27,14 @@ export interface GraphReset {
   readonly first: string;
 }
 
+/** The graphs around a stack's kernels. */
+export interface Projections {
+  /** Into each layer. */
+  readonly enter: readonly Uint8Array[];
+  /** The last layer's way out, and the final norm. */
+  readonly leave: Uint8Array;
+}
+
 export function newGraph(name: string): GraphBuilder {
   return new GraphBuilder({ name, opsets: { '': 23, [CONTRIB]: 1 } });
 }

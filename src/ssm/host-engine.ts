@@ -12,17 +12,19 @@ import {
 import type { Family } from './family.js';
 import { KernelForm } from './kernel-form.js';
 import { KernelMemory, type KernelMemoryOptions } from './kernel-memory.js';
-import { newArray, SsmState, type StateHome } from './state.js';
+import { newArrays, SsmState, type StateHome } from './state.js';
 import { StateGraph } from './state-graph.js';
-import { rowSize } from './state-layout.js';
 
 const MEMORY_BYTES = 512 * 2 ** 20;
 const TILE = 256;
 /**
- * Up to so many tokens, rows times steps, one graph is the faster form: measured by `npm run bench:ssm`
- * on blocks of 512 to 1024 channels, where the two meet at 8.
+ * Up to how many tokens, rows times steps, one graph is the faster form: where the two meet in
+ * `npm run bench:ssm -- --width 64` and so on. Below, the kernels' form pays for its further calls and for
+ * tiles of at least 16 tokens; the wider the stack, the more a token of those costs.
  */
-const GRAPH_TOKENS = 8;
+function graphTokens(dModel: number): number {
+  return dModel <= 256 ? 4 : 8;
+}
 
 /** A stack on a CPU: one graph where that is faster, else projections around the kernels. */
 export class HostEngine implements Engine {
@@ -92,7 +94,7 @@ export class HostEngine implements Engine {
         return { y: out.y, state: new SsmState(this.home, batch, out.arrays) };
       }
       const kernels = await this.#kernelForm();
-      const after = this.home.parts.map((part) => newArray(this.home, batch * rowSize(part)));
+      const after = newArrays(this.home, batch);
       const next = new SsmState(this.home, batch, after);
       try {
         return { y: await kernels.run(x, batch, steps, arrays, after, reset), state: next };
@@ -115,19 +117,23 @@ export class HostEngine implements Engine {
 
   #prefersGraph(batch: number, steps: number): boolean {
     const form = this.#form();
-    return form === 'auto' ? batch * steps <= GRAPH_TOKENS : form === 'graph';
+    return form === 'auto' ? batch * steps <= graphTokens(this.dModel) : form === 'graph';
   }
 
   #graphForm(): Promise<StateGraph> {
     this.#graph ??= this.#load(this.#family.graph()).then(
       (network) => new StateGraph(this.#ort, network, this.#family.parts),
+      (error) => {
+        // Not for good: the next batch tries again.
+        this.#graph = undefined;
+        throw error;
+      },
     );
     return this.#graph;
   }
 
   #kernelForm(): Promise<KernelForm> {
     this.#kernels ??= this.#loadKernels().catch((error) => {
-      // Not for good: the next batch tries again.
       this.#kernels = undefined;
       throw error;
     });

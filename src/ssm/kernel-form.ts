@@ -16,7 +16,7 @@ export interface Tile {
   readonly firstRow: number;
   readonly rows: number;
   readonly steps: number;
-  /** Rows and steps that are multiples of 16 give the same bits however a batch was split. */
+  /** Tokens rounded up to a multiple of 16, whose products have the same bits however a batch was split. */
   readonly paddedTokens: number;
   /** Address of a byte a token, or 0 where the tile has no reset. */
   readonly reset: number;
@@ -30,8 +30,6 @@ export interface LayerState {
 
 /** What lies between a layer's projections, the part that differs between the families. */
 export interface Mixer {
-  /** Channels of what a layer's way in projects. */
-  readonly projectedWidth: number;
   /**
    * Convolves and scans a layer's tokens.
    *
@@ -161,10 +159,6 @@ export class KernelForm {
     const out = await this.#leave.run(feeds({ h, ...mixed }, paddedTokens));
     const result = out.y.data as Float32Array;
     y.set(result.subarray(0, tokens * width), from * width);
-  }
-
-  async dispose(): Promise<void> {
-    for (const network of [...this.#enter, this.#leave]) await network.dispose();
   }
 }
 

@@ -58,9 +58,7 @@ export class KernelMemory {
   constructor(options: KernelMemoryOptions = {}) {
     expectOptions('KernelMemory', options, ['bytes', 'variant']);
     const { bytes = DEFAULT_BYTES, variant } = options;
-    if (typeof bytes !== 'number' || !(bytes > 0 && bytes <= MAX_BYTES)) {
-      throw new RangeError(`KernelMemory: bytes must be within 1..${MAX_BYTES}, got ${bytes}`);
-    }
+    expectBytes('KernelMemory', bytes);
     const room = Math.ceil(bytes / ALIGNMENT) * ALIGNMENT + 4096 + OVERREAD;
     const machine = start(variant, Math.min(room, MAX_BYTES));
     this.variant = machine.variant;
@@ -172,6 +170,17 @@ export class KernelMemory {
     const last = this.#free[index - 1];
     if (last !== undefined && last[0] + last[1] === address) last[1] += length;
     else this.#free.splice(index, 0, [address, length]);
+  }
+}
+
+/**
+ * Checks a memory's size.
+ *
+ * @throws RangeError when it is no number of bytes that a memory can have
+ */
+export function expectBytes(what: string, bytes: unknown): void {
+  if (typeof bytes !== 'number' || !(bytes > 0 && bytes <= MAX_BYTES)) {
+    throw new RangeError(`${what}: bytes must be within 1..${MAX_BYTES}, got ${bytes}`);
   }
 }
 

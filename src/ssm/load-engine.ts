@@ -6,7 +6,7 @@ import { DeviceEngine } from './device-engine.js';
 import type { Engine, LoadedEngine, StackOptions } from './engine.js';
 import type { Family } from './family.js';
 import { HostEngine } from './host-engine.js';
-import { KernelMemory } from './kernel-memory.js';
+import { expectBytes, KernelMemory } from './kernel-memory.js';
 
 const FORMS = ['auto', 'graph', 'kernels'];
 
@@ -77,7 +77,8 @@ function checkOptions(what: string, { form = 'auto', tile = 16, memory }: StackO
         `${what}: memory must be an object such as { bytes: 2 ** 28 }, got ${describe(memory)}`,
       );
     }
-    // A small one tells whether it can be had; the real one is made when a batch first needs it.
-    new KernelMemory({ ...memory, bytes: Math.min(memory.bytes ?? 1, 1) });
+    if ('bytes' in memory) expectBytes(`${what}: memory`, memory.bytes);
+    // A small one tells whether the variant is there; the real one is made when a batch first needs it.
+    new KernelMemory({ ...memory, bytes: 1 });
   }
 }

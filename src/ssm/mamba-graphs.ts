@@ -13,6 +13,7 @@ import {
   integers,
   linear,
   newGraph,
+  type Projections,
   resetInput,
   reshape,
   residual,
@@ -131,18 +132,11 @@ function wholeGraph(
 
 /**
  * The projections around the kernels, on tokens `[R, ...]`: `enter[i]` takes what layer i - 1 scanned
- * and the residual stream to layer i's projection, `select[i]` the convolved inputs to dt, B and C.
+ * and the residual stream to layer i's projection.
  */
-export interface MambaProjections {
-  readonly enter: readonly Uint8Array[];
-  readonly select: readonly Uint8Array[];
-  /** The last layer's way out, and the final norm. */
-  readonly leave: Uint8Array;
-}
-
-export function mambaProjections(weights: MambaWeights): MambaProjections {
+export function mambaProjections(weights: MambaWeights): Projections {
   const { sizes, layers } = weights;
-  const { dModel: M, dInner: D, dState: N } = sizes;
+  const { dModel: M, dInner: D } = sizes;
   const entering = layers.map((layer, i) => {
     const g = newGraph(`mamba-enter-${i}`);
     let h = g.input('h', ['R', M]);
@@ -153,18 +147,23 @@ export function mambaProjections(weights: MambaWeights): MambaProjections {
     give(g, enter(g, weights, layer, h), 'projected', ['R', 2 * D]);
     return g.build();
   });
-  const select = layers.map((layer, i) => {
+  const g = newGraph('mamba-leave');
+  const last = layers[layers.length - 1];
+  const h = residual(g, weights, last, g.input('h', ['R', M]), g.input('scanned', ['R', D]));
+  finish(g, weights, h, ['R', M]);
+  return { enter: entering, leave: g.build() };
+}
+
+/** Between a layer's convolution and its scan: from its tokens `[R, D]` to dt `[R, D]`, and B and C `[R, 2N]`. */
+export function mambaSelections(weights: MambaWeights): Uint8Array[] {
+  const { dInner: D, dState: N } = weights.sizes;
+  return weights.layers.map((layer, i) => {
     const g = newGraph(`mamba-select-${i}`);
     const { dt, B, C } = selection(g, weights, layer, g.input('x', ['R', D]));
     give(g, dt, 'dt', ['R', D]);
     give(g, g.op('Concat', [B, C], { axis: { int: -1 } }), 'BC', ['R', 2 * N]);
     return g.build();
   });
-  const g = newGraph('mamba-leave');
-  const last = layers[layers.length - 1];
-  const h = residual(g, weights, last, g.input('h', ['R', M]), g.input('scanned', ['R', D]));
-  finish(g, weights, h, ['R', M]);
-  return { enter: entering, select, leave: g.build() };
 }
 
 /** dt before its bias, B and C, which depend on the input: that makes the scan selective. */

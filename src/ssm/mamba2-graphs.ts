@@ -11,6 +11,7 @@ import {
   give,
   integers,
   newGraph,
+  type Projections,
   resetInput,
   reshape,
   residual,
@@ -77,13 +78,7 @@ export function mamba2SequenceGraph(weights: Mamba2Weights, withReset: boolean):
  * and the residual stream to layer i's projection. What is scanned comes gated; only a norm before the
  * gate leaves the gate, its z, to the graph.
  */
-export interface Mamba2Projections {
-  readonly enter: readonly Uint8Array[];
-  /** The last layer's way out, and the final norm. */
-  readonly leave: Uint8Array;
-}
-
-export function mamba2Projections(weights: Mamba2Weights): Mamba2Projections {
+export function mamba2Projections(weights: Mamba2Weights): Projections {
   const { sizes, layers } = weights;
   const { dModel: M, dInner: D, dState: N, nHeads: H, nGroups: G } = sizes;
   const mixed = (g: GraphBuilder, layer: Mamba2Layer): string => {

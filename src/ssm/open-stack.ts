@@ -1,5 +1,7 @@
+import { ModelLoadError } from '../runtime/errors.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectOrt, type Ort } from '../runtime/ort.js';
+import { asUrl } from '../runtime/source.js';
 import {
   configFromJson,
   describesStack,
@@ -44,6 +46,14 @@ export async function openStack(
     );
   }
   const keys = family === 'mamba' ? MAMBA_CONFIG_KEYS : MAMBA2_CONFIG_KEYS;
+  const [others, owner]: [readonly string[], string] =
+    family === 'mamba' ? [MAMBA2_CONFIG_KEYS, 'Mamba2Stack'] : [MAMBA_CONFIG_KEYS, 'MambaStack'];
+  const foreign = Object.keys(config ?? {}).find(
+    (name) => others.includes(name) && !keys.includes(name as never),
+  );
+  if (foreign !== undefined) {
+    throw new TypeError(`${what}: '${foreign}' is an option of ${owner}; is this the right class?`);
+  }
   expectOptions(what, config, [...keys, ...STACK_OPTIONS]);
   const { tensors, json, isBeside } = await openWeights(source);
   // What code leaves undefined does not hide what the folder's config.json says.
@@ -61,9 +71,25 @@ export async function openStack(
   return loadEngine(ort, what, made, config);
 }
 
-/** Whether a source is an ONNX file; else it is safetensors, which says so in its ninth byte. */
+/** Whether a source is an ONNX file and not weights. */
 function isOnnx(source: WeightsSource | ExportedSource): source is ExportedSource {
-  if (source instanceof Uint8Array) return source.length > 8 && source[8] !== 0x7b;
-  if (source instanceof URL) return source.pathname.endsWith('.onnx');
-  return typeof source === 'string' && source.replace(/[?#].*$/, '').endsWith('.onnx');
+  if (source instanceof Uint8Array) {
+    // A zip archive is what torch.save writes.
+    if (source[0] === 0x50 && source[1] === 0x4b) {
+      throw new ModelLoadError(
+        'load: source must be the bytes of a safetensors or ONNX file, got a zip archive, as torch.save ' +
+          'writes; save with safetensors.torch.save_file(model.state_dict(), path)',
+      );
+    }
+    return !isSafetensors(source);
+  }
+  if (typeof source !== 'string' && !(source instanceof URL)) return false;
+  return (asUrl(source)?.pathname ?? String(source)).endsWith('.onnx');
+}
+
+/** Whether bytes begin as safetensors do: the length of a header within them, and its brace. */
+function isSafetensors(bytes: Uint8Array): boolean {
+  if (bytes.length < 9) return true;
+  const header = new DataView(bytes.buffer, bytes.byteOffset, 8).getBigUint64(0, true);
+  return header <= BigInt(bytes.length - 8) && bytes[8] === 0x7b;
 }

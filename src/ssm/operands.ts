@@ -48,13 +48,17 @@ export class Sequence {
   readonly #inPlace: boolean;
   readonly #piece: number;
 
-  /** @param steps - the most that come at once */
-  constructor(scratch: Scratch, view: NdView | undefined, steps: number) {
+  /**
+   * @param steps - the most that come at once
+   * @param mayLieInPlace - whether the kernel may use the array where it is
+   */
+  constructor(scratch: Scratch, view: NdView | undefined, steps: number, mayLieInPlace = true) {
     this.#memory = scratch.memory;
     this.#view = view;
     this.#width = view === undefined ? 0 : sizeOf(view.shape.slice(2));
     const dense = view !== undefined && isDense(view, 2);
-    this.#inPlace = dense && view.stride[1] >= 0 && scratch.memory.holds(view.data);
+    this.#inPlace =
+      mayLieInPlace && dense && view.stride[1] >= 0 && scratch.memory.holds(view.data);
     this.#piece =
       view === undefined || this.#inPlace ? 0 : scratch.take(4 * this.#width * Math.max(1, steps));
   }

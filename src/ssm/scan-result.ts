@@ -9,8 +9,8 @@ export interface ScanResult {
 }
 
 /**
- * Arrays to write to, in place of new ones: float32, of the shapes of {@link ScanResult}, any strides. They
- * overlap nothing else of the call, but that `lastState` may be `state` itself.
+ * Arrays to write to, in place of new ones: float32, of the shapes of {@link ScanResult}, any strides. `y` may be
+ * the first argument itself and `lastState` the initial state; otherwise they overlap nothing of the call.
  */
 export interface ScanOut {
   /** Where the outputs go. */

@@ -48,12 +48,14 @@ const OPTIONS = ['D', 'z', 'deltaBias', 'deltaSoftplus', 'state', 'reset', 'out'
  * @throws `ShapeError` when shapes disagree
  * @throws RangeError when `reset` holds anything but 0 and 1, or `memory` is too small
  *
+ * Time comes before channels here; the functions below have it last.
+ *
  * Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023);
  * `selective_scan_ref` of state-spaces/mamba, which has neither an initial state nor resets.
  *
  * @example
  * ```ts @import.meta.vitest
- * const { nd, zeros } = await import('umwelt');
+ * const { nd } = await import('umwelt');
  * const { selectiveScan } = await import('umwelt/ssm');
  * const A = nd([[-1], [-2]]); // two channels, one state dimension
  * const ones = nd(new Float32Array(6).fill(1), [1, 3, 2]);

@@ -54,7 +54,7 @@ const OPTIONS = ['D', 'z', 'dtBias', 'dtSoftplus', 'dtLimit', 'state', 'reset', 
  *
  * @example
  * ```ts @import.meta.vitest
- * const { nd, zeros } = await import('umwelt');
+ * const { nd } = await import('umwelt');
  * const { ssd } = await import('umwelt/ssm');
  * const x = nd(new Float32Array(8).fill(1), [1, 2, 1, 4]); // one head of four channels
  * const dt = nd(new Float32Array(2).fill(0.5), [1, 2, 1]);

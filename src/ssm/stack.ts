@@ -15,8 +15,8 @@ import type { Device, DeviceFailure } from '../runtime/network.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, type Reset } from './arguments.js';
 import type { Engine, LoadedEngine } from './engine.js';
-import { expectState, newArray, SsmState, zeroState } from './state.js';
-import { fillPart, rowSize } from './state-layout.js';
+import { expectState, newArrays, SsmState, zeroState } from './state.js';
+import { fillPart } from './state-layout.js';
 
 /** What {@link SsmStack.scan} takes beside the inputs and the state. */
 export interface StackScanOptions {
@@ -51,9 +51,12 @@ export abstract class SsmStack implements AsyncDisposable {
   #disposal: Promise<void> | undefined;
 
   /** @internal */
-  protected constructor({ engine, failures }: LoadedEngine) {
-    this.#engine = engine;
-    this.failures = failures;
+  protected constructor(loaded: LoadedEngine) {
+    if (loaded?.engine === undefined) {
+      throw new TypeError('a stack must be loaded: await MambaStack.load(ort, source), not new');
+    }
+    this.#engine = loaded.engine;
+    this.failures = loaded.failures;
   }
 
   /** Width of the inputs and outputs, M. */
@@ -79,7 +82,7 @@ export abstract class SsmStack implements AsyncDisposable {
    * @returns y `[B, L, M]` and the new state, which the caller releases
    * @throws TypeError when an argument is of the wrong kind, or the state another stack's
    * @throws `ShapeError` when shapes disagree
-   * @throws RangeError when `reset` holds anything but 0 and 1
+   * @throws RangeError when `reset` holds anything but 0 and 1, or the kernels do not fit in their memory
    * @throws `DisposedError` when the stack is disposed or the state released
    */
   async scan(x: NdView, state?: SsmState, options: StackScanOptions = {}): Promise<StackResult> {
@@ -123,8 +126,10 @@ export abstract class SsmStack implements AsyncDisposable {
    *
    * @param batch - number of rows
    * @throws RangeError when that is no non-negative integer
+   * @throws `DisposedError` when the stack is disposed
    */
   initialState(batch: number): SsmState {
+    this.#expectAlive('initialState');
     if (!Number.isInteger(batch) || batch < 0) {
       throw new RangeError(`initialState: batch must be a non-negative integer, got ${batch}`);
     }
@@ -138,14 +143,22 @@ export abstract class SsmStack implements AsyncDisposable {
    *   program: `layers.{i}.conv` `[B, C, K - 1]`, or `[B, C, K]` as upstream's caches have it, whose
    *   oldest column is dropped; `layers.{i}.ssm` `[B, D, N]` or `[B, H, P, N]`
    * @throws TypeError when an array is missing, unknown or not float32
+   * @throws `DisposedError` when the stack is disposed
    * @throws `ShapeError` when an array has the wrong shape
    * @throws `FormatError` when the bytes are no safetensors file
    */
   restore(saved: Uint8Array | Readonly<Record<string, NdView<TypedArray>>>): SsmState {
     const { home } = this.#engine;
-    if (typeof saved !== 'object' || saved === null || saved instanceof ArrayBuffer) {
+    this.#expectAlive('restore');
+    if (
+      typeof saved !== 'object' ||
+      saved === null ||
+      saved instanceof ArrayBuffer ||
+      saved instanceof Promise
+    ) {
       throw new TypeError(
-        `restore: saved must be the bytes or the arrays of a state, got ${describe(saved)}`,
+        `restore: saved must be the bytes or the arrays of a state, got ${describe(saved)}` +
+          `${saved instanceof Promise ? '; await it first' : ''}`,
       );
     }
     const arrays = saved instanceof Uint8Array ? readSafetensors(saved).tensors : saved;
@@ -164,18 +177,19 @@ export abstract class SsmStack implements AsyncDisposable {
       const letters = 'BXYZ'.slice(0, shape.length + 1);
       // The first array tells the number of rows.
       if (p > 0) axes.bind('B', batch);
+      const names = name.endsWith('.conv') ? ['C', 'K - 1'] : ['H', 'P', 'N'].slice(-shape.length);
+      if (names[0] === 'P') names[0] = 'D';
       shape.forEach((length, axis) => {
-        axes.bind(letters[axis + 1], length);
+        axes.bind(letters[axis + 1], length, names[axis]);
       });
       const given = name.endsWith('.conv') ? narrowed(arrays[name], shape) : arrays[name];
       const view = axes.view(name, given, letters);
       batch = view.shape[0];
       return view;
     });
-    const data = home.parts.map((part, p) => {
-      const array = newArray(home, batch * rowSize(part)).fill(0);
-      fillPart(part, array, views[p]);
-      return array;
+    const data = newArrays(home, batch);
+    home.parts.forEach((part, p) => {
+      fillPart(part, data[p].fill(0), views[p]);
     });
     return new SsmState(home, batch, data);
   }
@@ -191,12 +205,16 @@ export abstract class SsmStack implements AsyncDisposable {
     return this.dispose();
   }
 
-  #axes(what: string): Axes {
+  #expectAlive(what: string): void {
     if (this.#disposal !== undefined) {
       throw new DisposedError(
         `${what}: the stack must be alive, got a disposed one; load it again`,
       );
     }
+  }
+
+  #axes(what: string): Axes {
+    this.#expectAlive(what);
     const axes = new Axes(what);
     axes.bind('M', this.dModel);
     return axes;

@@ -125,6 +125,7 @@ export class SsmState implements Disposable {
    * @param rows - row numbers
    * @throws TypeError when `rows` is no `Int32Array`
    * @throws RangeError when a row number is outside the state
+   * @throws `DisposedError` when the state was released
    */
   async gather(rows: Int32Array): Promise<SsmState> {
     const { arrays, home, batch } = this;
@@ -142,13 +143,12 @@ export class SsmState implements Disposable {
       }
     }
     if (arrays.every(isHost)) {
-      const gathered = arrays.map((from, p) => {
+      const gathered = newArrays(home, rows.length);
+      arrays.forEach((from, p) => {
         const width = rowSize(home.parts[p]);
-        const to = newArray(home, rows.length * width);
         for (let i = 0; i < rows.length; i++) {
-          to.set(from.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
+          gathered[p].set(from.subarray(rows[i] * width, (rows[i] + 1) * width), i * width);
         }
-        return to;
       });
       return new SsmState(home, rows.length, gathered);
     }
@@ -241,14 +241,13 @@ export class SsmState implements Disposable {
     const batch = states.reduce((sum, state) => sum + state.batch, 0);
     const all = states.map((state) => state.arrays);
     if (all.every((arrays) => arrays.every(isHost))) {
-      const joined = home.parts.map((part, p) => {
-        const to = newArray(home, batch * rowSize(part));
+      const joined = newArrays(home, batch);
+      joined.forEach((to, p) => {
         let at = 0;
         for (const arrays of all) {
           to.set(arrays[p] as Float32Array, at);
           at += (arrays[p] as Float32Array).length;
         }
-        return to;
       });
       return new SsmState(home, batch, joined);
     }
@@ -276,18 +275,37 @@ export function isHost(array: StateArray): array is Float32Array {
   return array instanceof Float32Array;
 }
 
-/** An array for a new state: in kernel memory while there is room. Not cleared. */
-export function newArray({ memory }: StateHome, length: number): Float32Array {
-  if (memory !== undefined && length > 0) {
-    const address = memory.tryAllocate(4 * length);
-    if (address !== undefined) return new Float32Array(memory.buffer, address, length);
+/**
+ * Arrays for a new state, in kernel memory while there is room. Not cleared.
+ *
+ * @throws RangeError when there is no memory at all for them
+ */
+export function newArrays(home: StateHome, batch: number): Float32Array[] {
+  const { memory, parts } = home;
+  const arrays: Float32Array[] = [];
+  for (const part of parts) {
+    const length = batch * rowSize(part);
+    const address = length === 0 ? undefined : memory?.tryAllocate(4 * length);
+    if (memory !== undefined && address !== undefined) {
+      arrays.push(new Float32Array(memory.buffer, address, length));
+      continue;
+    }
+    try {
+      arrays.push(new Float32Array(length));
+    } catch {
+      new SharedArrays(home, arrays).free();
+      throw new RangeError(
+        `SsmState: ${batch} rows must fit in memory, got no ${4 * length} bytes for ${part.name}`,
+      );
+    }
   }
-  return new Float32Array(length);
+  return arrays;
 }
 
 /** A state of zeros, in memory. */
 export function zeroState(home: StateHome, batch: number): SsmState {
-  const arrays = home.parts.map((part) => newArray(home, batch * rowSize(part)).fill(0));
+  const arrays = newArrays(home, batch);
+  for (const array of arrays) array.fill(0);
   return new SsmState(home, batch, arrays);
 }
 

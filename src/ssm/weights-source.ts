@@ -2,7 +2,7 @@
 
 import { FormatError } from '../formats/format-error.js';
 import { readSafetensors } from '../formats/safetensors.js';
-import { describe, isNd, isTypedArray, type NdView, nd, type TypedArray } from '../nd.js';
+import { describe, isNd, isTypedArray, type NdView, nd, packed, type TypedArray } from '../nd.js';
 import { ModelLoadError, reasonOf } from '../runtime/errors.js';
 import { type FileFolder, folderAt } from '../runtime/source.js';
 import { parsePythonJson } from './config.js';
@@ -44,16 +44,16 @@ const CONFIG = 'config.json';
 export async function openWeights(source: WeightsSource): Promise<OpenedWeights> {
   if (source instanceof Uint8Array) {
     const where = 'the given bytes';
-    return { tensors: parse(source, where), where };
+    // A copy: graphs are made of the weights later too, when the first batch needs them.
+    return { tensors: parse(source.slice(), where), where };
   }
   if (typeof source !== 'string' && !(source instanceof URL)) return fromMemory(source);
   const folder = folderAt(source, '.safetensors');
   if (folder.file !== undefined) {
     const where = `'${folder.file}' of ${folder.where}`;
     const tensors = parse(await folder.read(folder.file), where);
-    const beside = await folder.readIfPresent(CONFIG);
-    if (beside === undefined) return { tensors, where };
-    return { tensors, json: parseJson(beside, CONFIG, folder), isBeside: true, where };
+    const json = folder.file === FILE ? await besideOf(folder) : undefined;
+    return json === undefined ? { tensors, where } : { tensors, json, isBeside: true, where };
   }
   const tensors = await readFolder(folder);
   const config = await folder.readIfPresent(CONFIG);
@@ -62,19 +62,43 @@ export async function openWeights(source: WeightsSource): Promise<OpenedWeights>
 }
 
 function fromMemory(source: Exclude<WeightsSource, string | URL | Uint8Array>): OpenedWeights {
-  const isPlain = typeof source === 'object' && source !== null && !ArrayBuffer.isView(source);
+  const isBuffer = ArrayBuffer.isView(source) || (source as unknown) instanceof ArrayBuffer;
+  const isPlain = typeof source === 'object' && source !== null && !isBuffer;
   if (!isPlain || Array.isArray(source) || isNd(source)) {
     throw new TypeError(
       'load: source must be a path, a URL, the bytes of a safetensors file or tensors by key, ' +
         `got ${describe(source)}`,
     );
   }
+  if ('tensors' in source && 'metadata' in source) {
+    throw new TypeError(
+      'load: source must be tensors by key, got the contents of a file; pass their `tensors`',
+    );
+  }
+  if (Object.keys(source).length === 0) {
+    throw new TypeError(
+      `load: source must have tensors by key, got ${describe(source)} without any`,
+    );
+  }
   const tensors = Object.entries(source).map(([key, value]): [string, NdView<TypedArray>] => {
-    if (isTypedArray(value)) return [key, nd(value)];
-    if (isNd(value)) return [key, value];
+    if (isTypedArray(value)) return [key, nd(value.slice())];
+    if (isNd(value)) return [key, nd(packed(value).slice(), value.shape)];
     throw new TypeError(`load: ${key} must be a view, got ${describe(value)}; make one with nd()`);
   });
   return { tensors: Object.fromEntries(tensors), where: 'the given tensors' };
+}
+
+/**
+ * The configuration beside a file that has the name it has in a folder of its own. It was not asked for, so
+ * whatever else a server answers counts as none.
+ */
+async function besideOf(folder: FileFolder): Promise<unknown> {
+  try {
+    const bytes = await folder.readIfPresent(CONFIG);
+    return bytes && parseJson(bytes, CONFIG, folder);
+  } catch {
+    return undefined;
+  }
 }
 
 async function readFolder(folder: FileFolder): Promise<Record<string, NdView<TypedArray>>> {
@@ -83,7 +107,7 @@ async function readFolder(folder: FileFolder): Promise<Record<string, NdView<Typ
   const index = await folder.readIfPresent(INDEX);
   if (index !== undefined) return readShards(folder, parseJson(index, INDEX, folder));
   throw new ModelLoadError(
-    `load: ${folder.where} must be a .safetensors file or a folder with ${FILE} or ${INDEX}; ` +
+    `load: ${folder.where} must be a .safetensors or .onnx file or a folder with ${FILE} or ${INDEX}; ` +
       'write one in Python with safetensors.torch.save_file(model.state_dict(), path)',
   );
 }

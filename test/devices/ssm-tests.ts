@@ -130,6 +130,34 @@ export function ssmTests(place: Place): void {
     });
   });
 
+  if (place.device === 'webgpu') {
+    test('leaves to the CPU what WebGPU cannot do: one tap, or more than 256 state elements', async () => {
+      for (const [taps, dState] of [
+        [1, 4],
+        [4, 300],
+      ]) {
+        const zeros = (...shape: number[]) =>
+          nd(new Float32Array(shape.reduce((a, b) => a * b)), shape);
+        const weights = {
+          'layers.0.norm.weight': zeros(4),
+          'layers.0.mixer.in_proj.weight': zeros(2 * 4 + 2 * dState + 1, 4),
+          'layers.0.mixer.conv1d.weight': zeros(4 + 2 * dState, 1, taps),
+          'layers.0.mixer.dt_bias': zeros(1),
+          'layers.0.mixer.A_log': zeros(1),
+          'layers.0.mixer.D': zeros(1),
+          'layers.0.mixer.norm.weight': zeros(4),
+          'layers.0.mixer.out_proj.weight': zeros(4, 4),
+          'norm_f.weight': zeros(4),
+        };
+        await using stack = await Mamba2Stack.load(place.ort, weights, {
+          devices: ['webgpu', 'cpu'],
+        });
+        expect(stack.device).toBe('cpu');
+        expect(stack.failures[0]?.reason).toContain('on webgpu');
+      }
+    });
+  }
+
   test('the functions give what upstream gave, by every kernel there is here', async () => {
     const { cases } = await readJson<{ cases: FunctionCase[] }>(
       place,

@@ -176,6 +176,27 @@ describe('GraphBuilder', () => {
     expect(g.spec().graph.nodes.length).toBe(1);
   });
 
+  it('refuses what it would else misread', () => {
+    const g = new GraphBuilder();
+    const x = g.input('x', [1]);
+    const bad = (values: unknown): never => values as never;
+    expect(() => g.op('Relu', bad('x'))).toThrow(/inputs must be an array of names, got x/);
+    expect(() => g.op('Split', [x], { axis: bad(-1) })).toThrow(
+      /say its type, as in \{ int: -1 \}/,
+    );
+    expect(() => g.op('Relu', [x], {}, bad({ outputs: ['y'] }))).toThrow(/must name one output/);
+    expect(() => g.ops('Split', [x], 2, {}, bad({ output: 'y' }))).toThrow(/got 'output'/);
+    expect(() => g.build()).toThrow(/a graph must have an output, got none/);
+  });
+
+  it('takes no name of an operation that it refuses', () => {
+    const g = new GraphBuilder();
+    const x = g.input('x', [1]);
+    expect(() => g.ops('Split', [x], 2, {}, { outputs: ['a', 'x'] })).toThrow(/must be new/);
+    expect(() => g.ops('Split', [x], 2, {}, { outputs: ['a', 'a'] })).toThrow(/must be new/);
+    expect(g.op('Relu', [x], {}, { output: 'a' })).toBe('a');
+  });
+
   it('refuses a name taken before, and an empty one', () => {
     const g = new GraphBuilder();
     const x = g.input('x', [1]);

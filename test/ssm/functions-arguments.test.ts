@@ -227,12 +227,16 @@ describe.each(functionNames)('%s', (name) => {
       const { kind, message } = failing({ [option]: value });
       expect(kind).toBe(TypeError);
       expect(message).toMatch(
-        new RegExp(`^${name}: options must be among .*state, .*'${option}'$`),
+        new RegExp(
+          `^${name}: options must be among .*state, .*'${option}'(; did you mean '\\w+'\\?)?$`,
+        ),
       );
     }
     const { kind, message } = failing({ out: { last_state: 1 } });
     expect(kind).toBe(TypeError);
-    expect(message).toBe(`${name}: out: options must be among y, lastState, got 'last_state'`);
+    expect(message).toBe(
+      `${name}: out: options must be among y, lastState, got 'last_state'; did you mean 'lastState'?`,
+    );
   });
 
   test('refuses what is no KernelMemory', () => {

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { type NdView, nd, type TypedArray } from 'umwelt';
-import { KernelMemory, type ScanResult } from 'umwelt/ssm';
+import { causalConv1d, KernelMemory, type ScanResult } from 'umwelt/ssm';
 import { describe, expect, test, vi } from 'vitest';
 import {
   along,
@@ -555,3 +555,17 @@ function expectBits(actual: Float32Array | Uint8Array, expected: Float32Array | 
 function bytesOf({ buffer, byteOffset, byteLength }: TypedArray): Uint8Array {
   return new Uint8Array(buffer, byteOffset, byteLength);
 }
+
+test.each(variants)('the convolution may write over its inputs, by %s', (variant) => {
+  const memory = memoryOf(variant);
+  const x = memory.array([1, 40, 3]);
+  x.data.set(Float32Array.from({ length: 120 }, (_, i) => Math.sin(i)));
+  const weight = nd(
+    Float32Array.from({ length: 12 }, (_, i) => 1 + i),
+    [3, 4],
+  );
+  const { y } = causalConv1d(nd(x.data.slice(), [1, 40, 3]), weight, { memory });
+  causalConv1d(x, weight, { memory, out: { y: x } });
+  expect(x.data).toEqual(y.data);
+  memory.release(x);
+});

@@ -1,7 +1,7 @@
 import * as ort from 'onnxruntime-node';
 import { type NdView, nd, ShapeError } from 'umwelt';
 import { FormatError } from 'umwelt/formats';
-import { ModelContractError, ModelLoadError } from 'umwelt/runtime';
+import { DisposedError, ModelContractError, ModelLoadError } from 'umwelt/runtime';
 import { Mamba2Stack, MambaStack, type SsmStack, SsmState } from 'umwelt/ssm';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { expectRefusal, expectThrow } from '../runtime/refusal.js';
@@ -263,7 +263,7 @@ describe('load refuses', () => {
     [{ device: 'cpu' }, TypeError, "got 'device'"],
     [{ dtLimits: [0, 1] }, TypeError, "got 'dtLimits'"],
     [{ dtLimit: [1, 0] }, RangeError, 'dtLimit must be two bounds'],
-    [{ dtRank: 3 }, TypeError, "got 'dtRank'"],
+    [{ dtRank: 3 }, TypeError, "'dtRank' is an option of MambaStack"],
     [
       { nGroups: 3 },
       ModelContractError,
@@ -284,9 +284,13 @@ describe('load refuses', () => {
       TypeError,
       "variant must be 'relaxed', 'simd' or 'scalar', got 'fast'",
     ],
-    [{ memory: { bytes: 100 }, form: 'kernels' }, RangeError, 'make the memory with more bytes'],
+    [
+      { memory: { bytes: 100 }, form: 'kernels' },
+      RangeError,
+      'load the stack with memory: { bytes }',
+    ],
   ])('%j', async (options, errorClass, message) => {
-    await expectRefusal(load(options), errorClass, 'KernelMemory: ', message);
+    await expectRefusal(load(options), errorClass, 'emory', message);
   });
 
   test.each([{ memory: 4 }, { memory: null }, { session: 3 }, { devices: 3 }, { devices: [3] }])(
@@ -300,7 +304,12 @@ describe('load refuses', () => {
   test('options of the other family', async () => {
     const [mamba] = tinyStacks.mamba;
     const attempt = loadStack('mamba', mamba.tensors, { nGroups: 2 });
-    await expectRefusal(attempt, TypeError, 'MambaStack.load: ', "got 'nGroups'");
+    await expectRefusal(
+      attempt,
+      TypeError,
+      'MambaStack.load: ',
+      "'nGroups' is an option of Mamba2Stack",
+    );
   });
 
   test('weights of the other family', async () => {
@@ -366,4 +375,64 @@ test('a stack tells its sizes', async () => {
   const mamba = await tiny(odd, graphForm);
   expect([mamba.dModel, mamba.nLayers]).toEqual([5, 1]);
   expect(mamba).toBeInstanceOf(MambaStack);
+});
+
+describe('what is easily mistaken', () => {
+  const load = (source: unknown) => loadStack('mamba2', source as Any);
+
+  test.each<[string, unknown, string]>([
+    ['an ArrayBuffer', new ArrayBuffer(64), 'got a ArrayBuffer'],
+    ['a promise of the bytes', Promise.resolve(new Uint8Array(64)), 'got a Promise without any'],
+    ['a Map', new Map([['a', x]]), 'got a Map without any'],
+    ['the contents of a file', { tensors: weights.tensors, metadata: {} }, 'pass their `tensors`'],
+  ])('for tensors by key: %s', async (_, source, message) => {
+    await expectRefusal(load(source), TypeError, 'load: source must ', message);
+  });
+
+  test('what torch.save writes for safetensors', async () => {
+    const zip = Uint8Array.of(0x50, 0x4b, 3, 4, 0, 0, 0, 0, 0, 0);
+    await expectRefusal(load(zip), ModelLoadError, 'got a zip archive', 'torch.save_file(');
+  });
+
+  test('new for load', () => {
+    expectThrow(() => new (Mamba2Stack as Any)(), TypeError, 'must be loaded: await ');
+  });
+
+  test('a promise of a saved state for the state', () => {
+    const promise = state.serialise();
+    expectThrow(() => stack.restore(promise as Any), TypeError, 'got a Promise; await it first');
+    return promise;
+  });
+
+  test('a view of resets for a typed array of them, which step takes too', async () => {
+    const reset = Uint8Array.of(1, 0);
+    const typed = await stack.step(flat, state, { reset });
+    const strided = nd(Uint8Array.of(1, 9, 0, 9), [2, 2]);
+    const view = { ...strided, shape: [2], stride: [2] };
+    const viewed = await stack.step(flat, state, { reset: view });
+    expect(viewed.y.data).toEqual(typed.y.data);
+    typed.state.release();
+    viewed.state.release();
+  });
+
+  test('a stack that was disposed of for one that is alive', async () => {
+    const dead = await tiny(weights, graphForm);
+    const saved = await dead.initialState(1).serialise();
+    await dead.dispose();
+    expectThrow(() => dead.initialState(1), DisposedError, 'initialState: the stack must be alive');
+    expectThrow(() => dead.restore(saved), DisposedError, 'restore: the stack must be alive');
+  });
+});
+
+test('weights may change after they were loaded, whichever form comes to be loaded later', async () => {
+  const copies = Object.fromEntries(
+    Object.entries(weights.tensors).map(([key, view]) => [key, nd(view.data.slice(), view.shape)]),
+  );
+  await using mine = await loadStack('mamba2', copies, weights.config);
+  await using theirs = await loadStack('mamba2', weights.tensors, weights.config);
+  for (const { data } of Object.values(copies)) data.fill(0);
+  const many = inputs(20, 3, 8, 1);
+  const [a, b] = [await mine.scan(many), await theirs.scan(many)];
+  expect(a.y.data).toEqual(b.y.data);
+  expect(a.y.data.some((value) => value !== 0)).toBe(true);
 });

@@ -655,8 +655,8 @@ describe('a source of weights', () => {
     await expectTensors(pathToFileURL(file));
     await using server = await serve(under('/a b', { 'w.safetensors': whole }));
     await expectTensors(`${server.url}/a%20b/w.safetensors?token=x`);
-    const requests = ['/a%20b/w.safetensors?token=x', '/a%20b/config.json?token=x'];
-    expect(server.requests).toEqual(requests);
+    // Only under its usual name does it have a configuration beside it.
+    expect(server.requests).toEqual(['/a%20b/w.safetensors?token=x']);
     const { where } = await openWeights(file);
     expect(where).toBe(`'model.safetensors' of ${join(STACKS, 'mamba1-ssm')}`);
   });
@@ -667,8 +667,17 @@ describe('a source of weights', () => {
     expect(isBeside).toBe(true);
     const folder = await openWeights(join(STACKS, 'mamba1-ssm'));
     expect(folder.isBeside).toBeUndefined();
-    const alone = await openWeights(join(folderOf({ 'w.safetensors': whole }), 'w.safetensors'));
-    expect(alone.json).toBeUndefined();
+    const other = folderOf({ 'w.safetensors': whole, 'config.json': '{}' });
+    expect((await openWeights(join(other, 'w.safetensors'))).json).toBeUndefined();
+    // Nobody asked for it, so what cannot be read counts as none.
+    const odd = folderOf({ 'model.safetensors': whole, 'config.json': '<html>' });
+    expect((await openWeights(join(odd, 'model.safetensors'))).json).toBeUndefined();
+    await using server = await serve({
+      '/c/model.safetensors': whole,
+      '/c/config.json': (response) => response.writeHead(403).end(),
+    });
+    const answer = await openWeights(`${server.url}/c/model.safetensors`);
+    expect(answer.json).toBeUndefined();
   });
 
   test('may be a folder, with or without config.json', async () => {
@@ -712,7 +721,7 @@ describe('a source of weights', () => {
     const pickled = folderOf({ 'pytorch_model.bin': 'PK', 'config.json': '{}' });
     const remedy = 'safetensors.torch.save_file(model.state_dict(), path)';
     for (const place of [pickled, join(pickled, 'pytorch_model.bin')]) {
-      const must = `${place} must be a .safetensors file or a folder with model.safetensors`;
+      const must = `${place} must be a .safetensors or .onnx file or a folder with model.safetensors`;
       await expectRefusal(openWeights(place), ModelLoadError, must, remedy);
     }
     await using server = await serve({});
