@@ -1,4 +1,4 @@
-import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
@@ -810,6 +810,8 @@ describe('sources', () => {
     writeFileSync(split, model);
     writeFileSync(`${split}.data`, data);
   });
+
+  afterAll(() => rmSync(folder, { recursive: true }));
 
   test('may be a path, a URL, or bytes, which may be part of a larger buffer', async () => {
     const bytes = toyBytes(toy);
