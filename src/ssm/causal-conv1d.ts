@@ -2,7 +2,7 @@ import { type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, expectMemory, type Reset, stepsAtOnce, type Vector } from './arguments.js';
 import { type KernelMemory, workMemory } from './kernel-memory.js';
-import { Flags, Scratch, Sequence, Turned, turnedView } from './operands.js';
+import { Flags, Scratch, Sequence, Transposed, transposedView } from './operands.js';
 import type { ScanOut, ScanResult } from './scan-result.js';
 
 /** Optional arguments of {@link causalConv1d}. */
@@ -80,7 +80,7 @@ export function causalConv1d(
     nd(new Float32Array(batch * steps * channels), x.shape);
   const lastState =
     axes.optional('out.lastState', options.out?.lastState, 'BCW') ??
-    turnedView(new Float32Array(batch * channels * before), [batch, channels, before]);
+    transposedView(new Float32Array(batch * channels * before), [batch, channels, before]);
 
   const atOnce = stepsAtOnce(steps, 8 * channels);
   const needed = atOnce * (8 * channels + 1) + 4 * channels * (6 * taps + 1) + 64 * (taps + 24);
@@ -88,7 +88,7 @@ export function causalConv1d(
   const scratch = new Scratch(memory);
   try {
     const { f32, kernels } = memory;
-    const weights = new Turned(
+    const weights = new Transposed(
       scratch,
       { ...weight, shape: [1, ...weight.shape], stride: [0, ...weight.stride] },
       [channels, taps],
@@ -96,8 +96,8 @@ export function causalConv1d(
     const offset = scratch.hold(bias);
     const flags = new Flags(scratch, reset, steps, atOnce);
     const own = scratch.take(4 * ((taps + 3) & ~3) + 64);
-    const windows = new Turned(scratch, state, [channels, before]);
-    const after = new Turned(scratch, lastState, [channels, before]);
+    const windows = new Transposed(scratch, state, [channels, before]);
+    const after = new Transposed(scratch, lastState, [channels, before]);
     const xs = new Sequence(scratch, x, atOnce);
     // Later steps still need the inputs that outputs in their place would overwrite.
     const ys = new Sequence(scratch, y, atOnce, y.data.buffer !== x.data.buffer);

@@ -7,7 +7,7 @@ import { DeviceStates } from './device-arrays.js';
 import type { Engine, StackOptions } from './engine.js';
 import type { Family } from './family.js';
 import { SsmState, type StateHome } from './state.js';
-import { keptOutputs, ownNames, StateGraph } from './state-graph.js';
+import { keptOutputs, ownNames, StateGraph, staysOn } from './state-graph.js';
 
 /** A stack on a GPU or another accelerator: one graph, whose state stays on the device. */
 export class DeviceEngine implements Engine {
@@ -72,7 +72,8 @@ export class DeviceEngine implements Engine {
 
   dispose(): Promise<void> {
     return this.#queue.add(async () => {
-      for (const shared of this.home.held) shared.free();
+      // Tensors must not outlive their sessions; arrays in memory may.
+      if (staysOn(this.device)) for (const shared of this.home.held) shared.free();
       await this.#states.dispose();
       if (this.#resetting !== undefined) await (await this.#resetting).network.dispose();
       await this.#plain.network.dispose();

@@ -14,7 +14,7 @@ import type { MambaWeights } from './mamba-weights.js';
 import { mamba2Projections, mamba2SequenceGraph } from './mamba2-graphs.js';
 import { Mamba2Mixer } from './mamba2-mixer.js';
 import type { Mamba2Weights } from './mamba2-weights.js';
-import { partNames, type StatePart, straightPart, turnedPart } from './state-layout.js';
+import { partNames, type StatePart, straightPart, transposedPart } from './state-layout.js';
 
 /** A stack's weights, and what the two families make of them differently. */
 export interface Family {
@@ -49,7 +49,7 @@ export interface MixerContext {
 
 export function mambaFamily(weights: MambaWeights): Family {
   const { dModel, dInner: D, dState: N, dConv: K, nLayers } = weights.sizes;
-  const parts = partsOf(nLayers, [D, K - 1], (ssm) => turnedPart(ssm, [D, N]));
+  const parts = partsOf(nLayers, [D, K - 1], (ssm) => transposedPart(ssm, [D, N]));
   return {
     dModel,
     dState: N,
@@ -84,7 +84,7 @@ export function mamba2Family(weights: Mamba2Weights): Family {
     nLayers,
   } = weights.sizes;
   const window = [dInner + 2 * G * N, dConv - 1];
-  const parts = partsOf(nLayers, window, (ssm) => turnedPart(ssm, [H, P, N]));
+  const parts = partsOf(nLayers, window, (ssm) => transposedPart(ssm, [H, P, N]));
   return {
     dModel,
     dState: N,
@@ -106,6 +106,6 @@ function partsOf(
 ): StatePart[] {
   return Array.from({ length: nLayers }, (_, i) => {
     const [conv, ssm] = partNames(i);
-    return [turnedPart(conv, window), ssmPart(ssm)];
+    return [transposedPart(conv, window), ssmPart(ssm)];
   }).flat();
 }

@@ -74,8 +74,8 @@ export function linear(
   bias: Float32Array | undefined,
 ): string {
   // The runtime turns a constant once, when it loads the graph.
-  const turned = g.op('Transpose', [vector(g, weight, [weight.length / width, width])]);
-  const product = g.op('MatMul', [x, turned]);
+  const transposed = g.op('Transpose', [vector(g, weight, [weight.length / width, width])]);
+  const product = g.op('MatMul', [x, transposed]);
   return bias === undefined ? product : g.op('Add', [product, vector(g, bias)]);
 }
 

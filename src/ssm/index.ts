@@ -9,7 +9,7 @@ export type { Reset, Vector } from './arguments.js';
 export { type CausalConv1dOptions, causalConv1d } from './causal-conv1d.js';
 export type { Mamba2Config, MambaConfig, StackConfig } from './config.js';
 export type { SsmForm, StackOptions } from './engine.js';
-export type { ExportedNames, ExportedOptions, ExportedSource } from './exported-engine.js';
+export type { ExportedNames, ExportedOptions, ExportedSource } from './exported-graph.js';
 export { KernelMemory, type KernelMemoryOptions, type KernelVariant } from './kernel-memory.js';
 export { MambaStack } from './mamba-stack.js';
 export { Mamba2Stack } from './mamba2-stack.js';

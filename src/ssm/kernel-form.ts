@@ -8,7 +8,7 @@ import { nd } from '../nd.js';
 import type { Network } from '../runtime/network.js';
 import { paddedRows } from '../runtime/row-chunks.js';
 import type { KernelMemory } from './kernel-memory.js';
-import { Scratch, Turned, turnedView } from './operands.js';
+import { Scratch, Transposed, transposedView } from './operands.js';
 import { rowSize, type StatePart } from './state-layout.js';
 
 /** Tokens of a batch that go through the stack together: `steps` steps of each of `rows` rows. */
@@ -24,8 +24,8 @@ export interface Tile {
 
 /** A layer's state arrays before and after, for the rows of a batch. */
 export interface LayerState {
-  readonly conv: { readonly before: Turned; readonly after: Turned };
-  readonly ssm: { readonly before: Turned; readonly after: Turned };
+  readonly conv: { readonly before: Transposed; readonly after: Transposed };
+  readonly ssm: { readonly before: Transposed; readonly after: Transposed };
 }
 
 /** What lies between a layer's projections, the part that differs between the families. */
@@ -102,10 +102,10 @@ export class KernelForm {
     const rowsAtOnce = Math.max(1, Math.floor(this.#tile / steps));
     const stepsAtOnce = Math.min(steps, this.#tile);
     const scratch = new Scratch(this.#memory);
-    const arrays = (data: readonly Float32Array[]): Turned[] =>
+    const arrays = (data: readonly Float32Array[]): Transposed[] =>
       this.#parts.map((part, p) => {
-        const view = turnedView(data[p], [batch, ...part.shape]);
-        return new Turned(scratch, view, part.shape, this.#pieces[p % 2]);
+        const view = transposedView(data[p], [batch, ...part.shape]);
+        return new Transposed(scratch, view, part.shape, this.#pieces[p % 2]);
       });
     const first = arrays(before);
     const later = arrays(after);
@@ -130,8 +130,8 @@ export class KernelForm {
     firstRow: number,
     rows: number,
     steps: number,
-    before: readonly Turned[],
-    after: readonly Turned[],
+    before: readonly Transposed[],
+    after: readonly Transposed[],
     reset: Uint8Array | undefined,
   ): Promise<void> {
     const tokens = rows * steps;

@@ -3,7 +3,7 @@ import type { Network } from '../runtime/network.js';
 import { feeds, type LayerState, type Mixer, type Tile } from './kernel-form.js';
 import type { KernelMemory } from './kernel-memory.js';
 import type { MambaWeights } from './mamba-weights.js';
-import { Scratch, Turned } from './operands.js';
+import { Scratch, Transposed } from './operands.js';
 
 /** A layer's constants in kernel memory. */
 interface LayerConstants {
@@ -46,10 +46,10 @@ export class MambaMixer implements Mixer {
     this.#select = select;
     const kept = new Scratch(memory);
     this.#layers = weights.layers.map((layer) => ({
-      taps: new Turned(kept, nd(layer.convWeight, [1, D, K]), [D, K]).load(0),
+      taps: new Transposed(kept, nd(layer.convWeight, [1, D, K]), [D, K]).load(0),
       convBias: kept.hold(layer.convBias),
       dtBias: kept.hold(layer.dtBias),
-      A: new Turned(kept, nd(layer.A, [1, D, N]), [D, N]).load(0),
+      A: new Transposed(kept, nd(layer.A, [1, D, N]), [D, N]).load(0),
       D: kept.hold(layer.D),
     }));
     this.#projected = kept.take(4 * tile * 2 * D);

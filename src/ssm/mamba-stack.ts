@@ -1,7 +1,7 @@
 import type { Ort } from '../runtime/ort.js';
 import type { MambaConfig } from './config.js';
 import type { StackOptions } from './engine.js';
-import type { ExportedOptions, ExportedSource } from './exported-engine.js';
+import type { ExportedOptions, ExportedSource } from './exported-graph.js';
 import { openStack } from './open-stack.js';
 import { SsmStack } from './stack.js';
 import type { WeightsSource } from './weights-source.js';

@@ -2,7 +2,7 @@ import { nd } from '../nd.js';
 import type { LayerState, Mixer, Tile } from './kernel-form.js';
 import type { KernelMemory } from './kernel-memory.js';
 import type { Mamba2Weights } from './mamba2-weights.js';
-import { Scratch, Turned } from './operands.js';
+import { Scratch, Transposed } from './operands.js';
 
 /** A layer's constants in kernel memory. */
 interface LayerConstants {
@@ -33,7 +33,7 @@ export class Mamba2Mixer implements Mixer {
     this.#weights = weights;
     const kept = new Scratch(memory);
     this.#layers = weights.layers.map((layer) => ({
-      taps: new Turned(kept, nd(layer.convWeight, [1, channels, K]), [channels, K]).load(0),
+      taps: new Transposed(kept, nd(layer.convWeight, [1, channels, K]), [channels, K]).load(0),
       convBias: kept.hold(layer.convBias),
       dtBias: kept.hold(layer.dtBias),
       A: kept.hold(layer.A),

@@ -11,12 +11,8 @@ import {
   type MambaConfig,
 } from './config.js';
 import { type LoadedEngine, STACK_OPTIONS, type StackOptions } from './engine.js';
-import {
-  EXPORTED_OPTIONS,
-  ExportedEngine,
-  type ExportedOptions,
-  type ExportedSource,
-} from './exported-engine.js';
+import { ExportedEngine } from './exported-engine.js';
+import { EXPORTED_OPTIONS, type ExportedOptions, type ExportedSource } from './exported-graph.js';
 import { mamba2Family, mambaFamily } from './family.js';
 import { firstDevice, loadEngine } from './load-engine.js';
 import { readMambaWeights } from './mamba-weights.js';

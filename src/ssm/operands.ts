@@ -151,17 +151,17 @@ export class Flags {
 }
 
 /**
- * An array `[B, ..., R, S]` of which the kernel holds each row's matrices turned, `[..., S, R]`: a
- * state, or with a batch of 1 a weight. A view whose strides are turned needs no work.
+ * An array `[B, ..., R, S]` of which the kernel holds each row's matrices transposed, `[..., S, R]`: a
+ * state, or with a batch of 1 a weight. A view whose strides are transposed needs no work.
  */
-export class Turned {
+export class Transposed {
   readonly #memory: KernelMemory;
   readonly #view: NdView | undefined;
   readonly #rows: number;
   readonly #columns: number;
   readonly #size: number;
   /** Whether the view's matrices lie as the kernel holds them. */
-  readonly #turned: boolean;
+  readonly #transposed: boolean;
   readonly #inPlace: boolean;
   readonly #piece: number;
   readonly #straight: number;
@@ -181,10 +181,10 @@ export class Turned {
     this.#size = sizeOf(shape);
     this.#rows = shape[shape.length - 2];
     this.#columns = shape[shape.length - 1];
-    this.#turned = view !== undefined && isTurned(view);
-    this.#inPlace = this.#turned && view !== undefined && scratch.memory.holds(view.data);
+    this.#transposed = view !== undefined && isTransposed(view);
+    this.#inPlace = this.#transposed && view !== undefined && scratch.memory.holds(view.data);
     this.#piece = this.#inPlace ? 0 : (piece ?? scratch.take(4 * this.#size));
-    this.#straight = view === undefined || this.#turned ? 0 : scratch.take(4 * this.#size);
+    this.#straight = view === undefined || this.#transposed ? 0 : scratch.take(4 * this.#size);
   }
 
   /** Brings a row's matrices and says where they are. */
@@ -200,7 +200,7 @@ export class Turned {
     if (this.#inPlace) return address;
     const { data, shape, stride } = view;
     const start = view.offset + row * stride[0];
-    if (this.#turned) {
+    if (this.#transposed) {
       f32.set(data.subarray(start, start + this.#size), piece);
       return address;
     }
@@ -230,7 +230,7 @@ export class Turned {
     const { f32, kernels } = this.#memory;
     const { data, shape, stride } = view;
     const start = view.offset + row * stride[0];
-    if (this.#turned) {
+    if (this.#transposed) {
       const piece = this.#piece >> 2;
       data.set(f32.subarray(piece, piece + this.#size), start);
       return;
@@ -243,8 +243,8 @@ export class Turned {
   }
 }
 
-/** The strides of `[B, ..., R, S]` whose matrices lie turned, `[B, ..., S, R]`. */
-export function turnedView(data: Float32Array, shape: readonly number[]): NdView {
+/** The strides of `[B, ..., R, S]` whose matrices lie transposed, `[B, ..., S, R]`. */
+export function transposedView(data: Float32Array, shape: readonly number[]): NdView {
   const rank = shape.length;
   const stride = new Array<number>(rank);
   let size = 1;
@@ -268,7 +268,7 @@ function isDense({ shape, stride }: NdView, from: number): boolean {
   return true;
 }
 
-function isTurned({ shape, stride }: NdView): boolean {
+function isTransposed({ shape, stride }: NdView): boolean {
   const last = shape.length - 1;
   const [rows, columns] = [shape[last - 1], shape[last]];
   if (rows !== 1 && stride[last - 1] !== 1) return false;

@@ -2,7 +2,7 @@ import { type NdView, nd, ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, expectMemory, type Reset, stepsAtOnce, type Vector } from './arguments.js';
 import { type KernelMemory, workMemory } from './kernel-memory.js';
-import { Flags, Scratch, Sequence, Turned, turnedView } from './operands.js';
+import { Flags, Scratch, Sequence, Transposed, transposedView } from './operands.js';
 import type { ScanOut, ScanResult } from './scan-result.js';
 
 /** Optional arguments of {@link selectiveScan}. */
@@ -106,7 +106,7 @@ export function selectiveScan(
     nd(new Float32Array(batch * steps * channels), u.shape);
   const lastState =
     axes.optional('out.lastState', options.out?.lastState, 'BDN') ??
-    turnedView(new Float32Array(batch * channels * dState), stateShape);
+    transposedView(new Float32Array(batch * channels * dState), stateShape);
   const softplus = axes.flag('deltaSoftplus', options.deltaSoftplus);
 
   const bytesPerStep = 4 * (4 * channels + 2 * groups * dState);
@@ -117,16 +117,17 @@ export function selectiveScan(
   const scratch = new Scratch(memory);
   try {
     const { f32, kernels } = memory;
-    const rates = new Turned(scratch, { ...A, shape: [1, ...A.shape], stride: [0, ...A.stride] }, [
-      channels,
-      dState,
-    ]).load(0);
+    const rates = new Transposed(
+      scratch,
+      { ...A, shape: [1, ...A.shape], stride: [0, ...A.stride] },
+      [channels, dState],
+    ).load(0);
     const skip = scratch.hold(D);
     const bias = scratch.hold(deltaBias);
     const flags = new Flags(scratch, reset, steps, atOnce);
     const own = scratch.take(Math.max(12 * channels, 128 * dState + 64));
-    const before = new Turned(scratch, state, [channels, dState]);
-    const after = new Turned(scratch, lastState, [channels, dState]);
+    const before = new Transposed(scratch, state, [channels, dState]);
+    const after = new Transposed(scratch, lastState, [channels, dState]);
     const [us, deltas, bs, cs, zs, ys] = [u, delta, B, C, z, y].map(
       (view) => new Sequence(scratch, view, atOnce),
     );

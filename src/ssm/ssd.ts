@@ -2,7 +2,7 @@ import { describe, isNd, type NdView, nd, ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { Axes, expectMemory, type Reset, stepsAtOnce, type Vector } from './arguments.js';
 import { type KernelMemory, workMemory } from './kernel-memory.js';
-import { Flags, Scratch, Sequence, Turned, turnedView } from './operands.js';
+import { Flags, Scratch, Sequence, Transposed, transposedView } from './operands.js';
 import type { ScanOut, ScanResult } from './scan-result.js';
 
 /** Optional arguments of {@link ssd}. */
@@ -105,7 +105,7 @@ export function ssd(
   const stateSize = channels * dState;
   const lastState =
     axes.optional('out.lastState', options.out?.lastState, 'BHPN') ??
-    turnedView(new Float32Array(batch * stateSize), [batch, heads, headDim, dState]);
+    transposedView(new Float32Array(batch * stateSize), [batch, heads, headDim, dState]);
   const softplus = axes.flag('dtSoftplus', options.dtSoftplus);
 
   const paddedHeads = (heads + 3) & ~3;
@@ -122,8 +122,8 @@ export function ssd(
     const bias = scratch.hold(dtBias);
     const flags = new Flags(scratch, reset, steps, atOnce);
     const own = scratch.take(8 * atOnce * paddedHeads + 64 * (dState + 1));
-    const before = new Turned(scratch, state, [heads, headDim, dState]);
-    const after = new Turned(scratch, lastState, [heads, headDim, dState]);
+    const before = new Transposed(scratch, state, [heads, headDim, dState]);
+    const after = new Transposed(scratch, lastState, [heads, headDim, dState]);
     const [xs, dts, bs, cs, zs, ys] = [x, dt, B, C, z, y].map(
       (view) => new Sequence(scratch, view, atOnce),
     );

@@ -75,7 +75,8 @@ export class StateGraph {
         const data = arrays[p] as Float32Array;
         return [name, nd(data, [batch, ...this.#parts[p].dims])];
       });
-      const out = await this.network.run({ ...inputs, ...Object.fromEntries(views) });
+      const feeds = { ...inputs, ...Object.fromEntries(views) };
+      const out = await this.network.run(feeds, [yName, ...after]);
       return {
         y: out[yName].data as Float32Array,
         arrays: after.map((name) => out[name].data as Float32Array),

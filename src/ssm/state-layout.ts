@@ -26,8 +26,8 @@ export function nextName(part: string): string {
   return `next.${part}`;
 }
 
-/** A part of which the last two axes lie turned. */
-export function turnedPart(name: string, shape: readonly number[]): StatePart {
+/** A part of which the last two axes lie transposed. */
+export function transposedPart(name: string, shape: readonly number[]): StatePart {
   const rank = shape.length;
   const dims = [...shape.slice(0, rank - 2), shape[rank - 1], shape[rank - 2]];
   const stride = rowMajor(dims);

@@ -272,8 +272,8 @@ describe.each(fixtures)('the exported graph $name', (fixture) => {
   });
 
   test('keeps states that can be gathered, joined, serialised and restored', async () => {
-    const turned = await start.gather(Int32Array.of(1, 0, 1));
-    const joined = await SsmState.concat([start, turned]);
+    const transposed = await start.gather(Int32Array.of(1, 0, 1));
+    const joined = await SsmState.concat([start, transposed]);
     const bytes = await joined.serialise();
     const restored = stack.restore(bytes);
     expect(await restored.serialise()).toEqual(bytes);
@@ -288,7 +288,7 @@ describe.each(fixtures)('the exported graph $name', (fixture) => {
     expectBits(await scan(stack, five, restored), await scan(stack, five, joined));
     const none = await start.gather(new Int32Array(0));
     expect((await scan(stack, cut(x, 0, 0, 0), none)).y.shape).toEqual([0, steps, width]);
-    for (const state of [turned, joined, restored, none]) state.release();
+    for (const state of [transposed, joined, restored, none]) state.release();
   });
 
   test('has states shaped as everybody knows them', async () => {
@@ -535,7 +535,7 @@ interface Toy {
   readonly K?: number;
   /** Whether windows have K columns. */
   readonly isWide?: boolean;
-  readonly isTurned?: boolean;
+  readonly isTransposed?: boolean;
   /** Whether x and y are [B, 1, M]. */
   readonly isRank3?: boolean;
   /** Whether the weights of the convolution show K. */
@@ -568,7 +568,7 @@ const entries = inputs(1, 1, STATE_SIZE, 71).data as Float32Array;
  * over N.
  */
 function toySpec(toy: Toy): ModelSpec {
-  const { family, layers = 2, K = TAPS, isWide = false, isTurned = false } = toy;
+  const { family, layers = 2, K = TAPS, isWide = false, isTransposed = false } = toy;
   const { isRank3 = false, showsTaps = true, extra = [], isVague = false, batch = 'B' } = toy;
   const names = { ...community, ...toy.names };
   const shaped = (shape: (number | string)[]) => (isVague ? null : shape);
@@ -583,8 +583,8 @@ function toySpec(toy: Toy): ModelSpec {
   const inner = family === 'mamba' ? [C] : [HEADS, P];
   const axes = inner.length;
   // What one number of c is multiplied by lies along N, before or after the channels.
-  const spread = isTurned ? [...inner.slice(0, -1), 1, inner[axes - 1]] : [...inner, 1];
-  const rowShape = isTurned ? [...inner.slice(0, -1), N, inner[axes - 1]] : [...inner, N];
+  const spread = isTransposed ? [...inner.slice(0, -1), 1, inner[axes - 1]] : [...inner, 1];
+  const rowShape = isTransposed ? [...inner.slice(0, -1), N, inner[axes - 1]] : [...inner, N];
   const width = isWide ? K : K - 1;
   for (let i = 0; i < layers; i++) {
     const at = (pattern: string) => pattern.replaceAll('{i}', String(i));
@@ -601,12 +601,12 @@ function toySpec(toy: Toy): ModelSpec {
     if (isWide) g.op('Identity', [window], {}, { output: at(names.conv[1]) });
     else g.op('Slice', [window, ints(1), ints(K), ints(2)], {}, { output: at(names.conv[1]) });
     g.output(at(names.conv[1]), shaped([batch, C, width]));
-    const along = g.constant(entries, isTurned ? [N, 1] : [N]);
+    const along = g.constant(entries, isTransposed ? [N, 1] : [N]);
     const entry = g.op('Mul', [g.op('Reshape', [c, ints(-1, ...spread)]), along]);
     const decayed = g.op('Mul', [state, g.constant(Float32Array.of(DECAY), [])]);
     const next = g.op('Add', [decayed, entry], {}, { output: at(names.ssm[1]) });
     g.output(at(names.ssm[1]), shaped([batch, ...rowShape]));
-    const sum = g.op('ReduceSum', [next, ints(isTurned ? -2 : -1)], { keepdims: { int: 0 } });
+    const sum = g.op('ReduceSum', [next, ints(isTransposed ? -2 : -1)], { keepdims: { int: 0 } });
     u = g.op('Add', [u, g.op('Reshape', [sum, ints(-1, C)])]);
   }
   for (const name of extra) {
@@ -714,7 +714,7 @@ describe.each(families)('a graph of %s written by hand', (family) => {
       { layers: 1, names: { conv: ['c', 'c_next'], ssm: ['h', 'h_next'] } },
       { names: { conv: ['c', 'c_next'], ssm: ['h', 'h_next'] } },
     ],
-    ['with states that lie turned', { isTurned: true }, { names: { ssmTurned: true } }],
+    ['with states that lie transposed', { isTransposed: true }, { names: { ssmTransposed: true } }],
     ['with wide windows', { isWide: true }, {}],
     ['with wide windows of 3 taps, as its weights show', { isWide: true, K: 3 }, {}],
     ['with narrow windows of 3 taps, as its weights show', { K: 3 }, {}],
@@ -729,9 +729,9 @@ describe.each(families)('a graph of %s written by hand', (family) => {
     ['with one tap and wide windows', { isWide: true, K: 1 }, {}],
     ['that takes [B, 1, M]', { isRank3: true }, {}],
     [
-      'with wide windows and turned states, of [B, 1, M]',
-      { isRank3: true, isTurned: true, isWide: true },
-      { names: { ssmTurned: true } },
+      'with wide windows and transposed states, of [B, 1, M]',
+      { isRank3: true, isTransposed: true, isWide: true },
+      { names: { ssmTransposed: true } },
     ],
     ['that gives more than y', { extra: ['logits', 'aux'] }, { names: { y: 'last_hidden_state' } }],
     ['whose outputs come without shapes', { isVague: true }, {}],
@@ -745,8 +745,8 @@ describe.each(families)('a graph of %s written by hand', (family) => {
     const plain = await loadExported(family, toyBytes({ family }));
     const other = await loadExported(
       family,
-      toyBytes({ family, isTurned: true, isWide: true, isRank3: true, names: ourNames }),
-      { names: { ...ourNames, ssmTurned: true } },
+      toyBytes({ family, isTransposed: true, isWide: true, isRank3: true, names: ourNames }),
+      { names: { ...ourNames, ssmTransposed: true } },
     );
     const x = inputs(3, 4, CHANNELS, 1);
     const later = inputs(3, 3, CHANNELS, 2);
@@ -1042,12 +1042,12 @@ describe('a graph is refused', () => {
     [
       'with a state of Mamba that lies turned, unsaid',
       { takes: { 'past_ssm.0': ['float32', 'B', 4, 16] } },
-      "'past_ssm.0' must be [B, D, N] with D = 16, the channels of 'past_conv.0', got [B, 4, 16]; say names.ssmTurned: true",
+      "'past_ssm.0' must be [B, D, N] with D = 16, the channels of 'past_conv.0', got [B, 4, 16]; say names.ssmTransposed: true",
     ],
     [
-      'with a state of Mamba that does not lie turned as said',
-      { options: { names: { ssmTurned: true } } },
-      "'past_ssm.0' must be [B, N, D] with D = 16, the channels of 'past_conv.0', got [B, 16, 4]; leave out names.ssmTurned",
+      'with a state of Mamba that does not lie transposed as said',
+      { options: { names: { ssmTransposed: true } } },
+      "'past_ssm.0' must be [B, N, D] with D = 16, the channels of 'past_conv.0', got [B, 16, 4]; leave out names.ssmTransposed",
     ],
     [
       'with states of another number of channels than the window',
@@ -1090,7 +1090,7 @@ describe('a graph is refused', () => {
       'is 4 as nothing says otherwise, got [B, 16, 6]; say K in dConv, or export windows of this shape',
     ],
     [
-      'with windows that lie turned',
+      'with windows that lie transposed',
       { takes: { 'past_conv.0': ['float32', 'B', 3, 16] } },
       'as nothing says otherwise, got [B, 3, 16]',
     ],
@@ -1263,7 +1263,7 @@ describe('options of an exported graph', () => {
       'with misspelt names',
       { names: { scan: ssm } },
       TypeError,
-      "Mamba2Stack.load: names: options must be among x, y, conv, ssm, ssmTurned, got 'scan'",
+      "Mamba2Stack.load: names: options must be among x, y, conv, ssm, ssmTransposed, got 'scan'",
     ],
     [
       'with null for names',
@@ -1297,10 +1297,10 @@ describe('options of an exported graph', () => {
     ],
     ['with a number for x', { names: { x: 0 } }, TypeError, 'names.x must be a name, got number'],
     [
-      'with a number for turned',
-      { names: { ssmTurned: 1 } },
+      'with a number for transposed',
+      { names: { ssmTransposed: 1 } },
       TypeError,
-      'names.ssmTurned must be true or false',
+      'names.ssmTransposed must be true or false',
     ],
     ['with no taps', { dConv: 0 }, RangeError, 'dConv must be a positive integer, got 0'],
     ['with half a tap', { dConv: 3.5 }, RangeError, 'dConv must be a positive integer, got 3.5'],
@@ -1371,11 +1371,11 @@ describe('on the device wasm', () => {
   });
 
   test.each(families)('a graph of %s written by hand', async (family) => {
-    const toy: Toy = { family, isTurned: true, isWide: true, isRank3: true, names: ourNames };
+    const toy: Toy = { family, isTransposed: true, isWide: true, isRank3: true, names: ourNames };
     await using stack = await loadExported(
       family,
       toyBytes(toy),
-      { devices: 'wasm', names: { ...ourNames, ssmTurned: true } },
+      { devices: 'wasm', names: { ...ourNames, ssmTransposed: true } },
       web,
     );
     await expectToy(stack, toy);

@@ -410,8 +410,8 @@ describe('ssd', () => {
       { length: heads * headDim },
       (_, i) => D[Math.floor(i / 7)],
     );
-    const turned = { data: D, shape: [heads, headDim], stride: [1, 0], offset: 0 };
-    for (const skip of [D, nd(D), nd(ofChannels, [heads, headDim]), turned]) {
+    const transposed = { data: D, shape: [heads, headDim], stride: [1, 0], offset: 0 };
+    for (const skip of [D, nd(D), nd(ofChannels, [heads, headDim]), transposed]) {
       const result = run({ ...call, arrays: { ...call.arrays, D: skip as NdView } });
       expect(elements(result.y)).toBeBitEqual(expected);
     }
