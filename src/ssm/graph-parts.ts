@@ -1,7 +1,8 @@
 /** What the graphs of both families are made of. Sequences are `[B, T, ...]`; T is 1 in a step. */
 
 import { GraphBuilder } from '../onnx/graph-builder.js';
-import type { MambaLayer, MambaMlp, MambaWeights } from './mamba-weights.js';
+import type { MambaMlp } from './layer-weights.js';
+import type { MambaLayer, MambaWeights } from './mamba-weights.js';
 import type { Mamba2Layer, Mamba2Weights } from './mamba2-weights.js';
 
 /** The domain of LinearAttention and CausalConvWithState, which ONNX itself has from opset 27 on. */

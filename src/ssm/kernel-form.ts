@@ -33,7 +33,7 @@ export interface Mixer {
   /**
    * Convolves and scans a layer's tokens.
    *
-   * @param projected - `[tokens, projectedWidth]`, from the runtime
+   * @param projected - `[paddedTokens, ...]`, what the way in projects the tokens to
    * @returns what the layer's way out is fed, by name, `[paddedTokens, ...]`
    */
   mix(

@@ -19,7 +19,6 @@ interface LayerConstants {
  * the selective scan.
  */
 export class MambaMixer implements Mixer {
-  readonly projectedWidth: number;
   readonly #memory: KernelMemory;
   readonly #weights: MambaWeights;
   readonly #select: readonly Network[];
@@ -40,7 +39,6 @@ export class MambaMixer implements Mixer {
     tile: number,
   ) {
     const { dInner: D, dState: N, dConv: K } = weights.sizes;
-    this.projectedWidth = 2 * D;
     this.#memory = memory;
     this.#weights = weights;
     this.#select = select;

@@ -15,7 +15,7 @@ interface LayerConstants {
 
 /** Mamba-2 between its projections: the convolution of x, B and C, and the state-space dual. */
 export class Mamba2Mixer implements Mixer {
-  readonly projectedWidth: number;
+  readonly #projectedWidth: number;
   readonly #memory: KernelMemory;
   readonly #weights: Mamba2Weights;
   readonly #layers: readonly LayerConstants[];
@@ -28,7 +28,7 @@ export class Mamba2Mixer implements Mixer {
   constructor(memory: KernelMemory, weights: Mamba2Weights, tile: number) {
     const { dInner: D, dState: N, dConv: K, nHeads: H, nGroups: G } = weights.sizes;
     const channels = D + 2 * G * N;
-    this.projectedWidth = D + channels + H;
+    this.#projectedWidth = D + channels + H;
     this.#memory = memory;
     this.#weights = weights;
     const kept = new Scratch(memory);
@@ -39,7 +39,7 @@ export class Mamba2Mixer implements Mixer {
       A: kept.hold(layer.A),
       D: kept.hold(layer.D),
     }));
-    this.#projected = kept.take(4 * tile * this.projectedWidth);
+    this.#projected = kept.take(4 * tile * this.#projectedWidth);
     this.#convolved = kept.take(4 * tile * channels);
     this.#scanned = kept.take(4 * tile * D);
     const paddedHeads = (H + 3) & ~3;
@@ -57,7 +57,7 @@ export class Mamba2Mixer implements Mixer {
     const { buffer, f32, kernels } = this.#memory;
     const { taps, convBias, dtBias, A, D: skip } = this.#layers[layer];
     const channels = D + 2 * G * N;
-    const width = this.projectedWidth;
+    const width = this.#projectedWidth;
     const { rows, steps, firstRow, reset } = tile;
     f32.set(projected.subarray(0, rows * steps * width), this.#projected >> 2);
     for (let row = 0; row < rows; row++) {

@@ -17,7 +17,7 @@ import {
   negativeExp,
   readFinalNorm,
   widthOf,
-} from './mamba-weights.js';
+} from './layer-weights.js';
 import { commonLength, TensorTable } from './tensor-table.js';
 
 /** One Mamba-2 layer; matrices are `[out, in]`, row-major. */
