@@ -258,7 +258,8 @@ export function describe(value: unknown): string {
   return typeof value;
 }
 
-function rowMajor(shape: readonly number[]): number[] {
+/** The strides of a shape whose elements lie one after another. */
+export function rowMajor(shape: readonly number[]): number[] {
   const stride = new Array<number>(shape.length);
   let step = 1;
   for (let axis = shape.length - 1; axis >= 0; axis--) {
@@ -268,17 +269,25 @@ function rowMajor(shape: readonly number[]): number[] {
   return stride;
 }
 
-/** Axes of length 1 may have any stride; they are never stepped along. */
-function isPacked(shape: readonly number[], stride: readonly number[]): boolean {
+/**
+ * Whether the axes from one on lie row-major without gaps. Those of length 1 may have any stride; they are
+ * never stepped along.
+ */
+export function isPacked(
+  shape: readonly number[],
+  stride: readonly number[],
+  first: number = 0,
+): boolean {
   let step = 1;
-  for (let axis = shape.length - 1; axis >= 0; axis--) {
+  for (let axis = shape.length - 1; axis >= first; axis--) {
     if (shape[axis] !== 1 && stride[axis] !== step) return false;
     step *= shape[axis];
   }
   return true;
 }
 
-function copyStrided(
+/** Copies the axes from one on, row-major, to `out[to..]`; returns the end. */
+export function copyStrided(
   data: TypedArray,
   shape: readonly number[],
   stride: readonly number[],

@@ -4,7 +4,7 @@
  * cache and any length fits.
  */
 
-import { type NdView, sizeOf } from '../nd.js';
+import { copyStrided, isPacked, type NdView, rowMajor, sizeOf } from '../nd.js';
 import type { KernelMemory } from './kernel-memory.js';
 
 /** Pieces of kernel memory, taken one by one and given back together. */
@@ -56,7 +56,7 @@ export class Sequence {
     this.#memory = scratch.memory;
     this.#view = view;
     this.#width = view === undefined ? 0 : sizeOf(view.shape.slice(2));
-    const dense = view !== undefined && isDense(view, 2);
+    const dense = view !== undefined && isPacked(view.shape, view.stride, 2);
     this.#inPlace =
       mayLieInPlace && dense && view.stride[1] >= 0 && scratch.memory.holds(view.data);
     this.#piece =
@@ -73,9 +73,9 @@ export class Sequence {
     const start = this.#start(row, from);
     const width = this.#width;
     const to = this.#piece >> 2;
-    if (!isDense(this.#view, 2)) {
+    if (!isPacked(shape, stride, 2)) {
       for (let t = 0; t < count; t++) {
-        copyIn(data, shape, stride, start + t * stride[1], 2, f32, to + t * width);
+        copyStrided(data, shape, stride, start + t * stride[1], 2, f32, to + t * width);
       }
     } else if (stride[1] === width) {
       f32.set(data.subarray(start, start + count * width), to);
@@ -107,7 +107,7 @@ export class Sequence {
     const start = this.#start(row, from);
     const width = this.#width;
     const piece = this.#piece >> 2;
-    if (!isDense(this.#view, 2)) {
+    if (!isPacked(shape, stride, 2)) {
       for (let t = 0; t < count; t++) {
         copyOut(f32, piece + t * width, data, shape, stride, start + t * stride[1], 2);
       }
@@ -204,10 +204,10 @@ export class Transposed {
       f32.set(data.subarray(start, start + this.#size), piece);
       return address;
     }
-    if (isDense(view, 1)) {
+    if (isPacked(view.shape, view.stride, 1)) {
       f32.set(data.subarray(start, start + this.#size), this.#straight >> 2);
     } else {
-      copyIn(data, shape, stride, start, 1, f32, this.#straight >> 2);
+      copyStrided(data, shape, stride, start, 1, f32, this.#straight >> 2);
     }
     const bytes = 4 * this.#rows * this.#columns;
     for (let at = 0; at < 4 * this.#size; at += bytes) {
@@ -245,27 +245,16 @@ export class Transposed {
 
 /** The strides of `[B, ..., R, S]` whose matrices lie transposed, `[B, ..., S, R]`. */
 export function transposedView(data: Float32Array, shape: readonly number[]): NdView {
-  const rank = shape.length;
-  const stride = new Array<number>(rank);
-  let size = 1;
-  stride[rank - 2] = 1;
-  stride[rank - 1] = shape[rank - 2];
-  size = shape[rank - 2] * shape[rank - 1];
-  for (let axis = rank - 3; axis >= 0; axis--) {
-    stride[axis] = size;
-    size *= shape[axis];
-  }
+  const stride = transposedStrides(shape);
   return { data, shape: [...shape], stride, offset: 0 };
 }
 
-/** Whether the axes from one on lie row-major without gaps. */
-function isDense({ shape, stride }: NdView, from: number): boolean {
-  let step = 1;
-  for (let axis = shape.length - 1; axis >= from; axis--) {
-    if (shape[axis] !== 1 && stride[axis] !== step) return false;
-    step *= shape[axis];
-  }
-  return true;
+/** The strides of a shape whose last two axes lie transposed. */
+export function transposedStrides(shape: readonly number[]): number[] {
+  const last = shape.length - 1;
+  const stride = rowMajor([...shape.slice(0, last - 1), shape[last], shape[last - 1]]);
+  [stride[last - 1], stride[last]] = [stride[last], stride[last - 1]];
+  return stride;
 }
 
 function isTransposed({ shape, stride }: NdView): boolean {
@@ -281,28 +270,7 @@ function isTransposed({ shape, stride }: NdView): boolean {
   return true;
 }
 
-/** Copies the axes from one on, row-major, to `out[to..]`; returns the end. */
-function copyIn(
-  data: Float32Array,
-  shape: readonly number[],
-  stride: readonly number[],
-  from: number,
-  axis: number,
-  out: Float32Array,
-  to: number,
-): number {
-  if (axis === shape.length) {
-    out[to] = data[from];
-    return to + 1;
-  }
-  let end = to;
-  for (let i = 0; i < shape[axis]; i++) {
-    end = copyIn(data, shape, stride, from + i * stride[axis], axis + 1, out, end);
-  }
-  return end;
-}
-
-/** The way back; returns the end in `from`. */
+/** The way back of `copyStrided`; returns the end in `from`. */
 function copyOut(
   from: Float32Array,
   at: number,

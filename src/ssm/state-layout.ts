@@ -1,4 +1,5 @@
-import { type NdView, sizeOf } from '../nd.js';
+import { type NdView, rowMajor, sizeOf } from '../nd.js';
+import { transposedStrides } from './operands.js';
 
 /**
  * One array of a stack's state: how its rows are named and shaped for everybody, and how they lie.
@@ -30,9 +31,7 @@ export function nextName(part: string): string {
 export function transposedPart(name: string, shape: readonly number[]): StatePart {
   const rank = shape.length;
   const dims = [...shape.slice(0, rank - 2), shape[rank - 1], shape[rank - 2]];
-  const stride = rowMajor(dims);
-  [stride[rank - 2], stride[rank - 1]] = [stride[rank - 1], stride[rank - 2]];
-  return { name, shape, stride, offset: 0, dims };
+  return { name, shape, stride: transposedStrides(shape), offset: 0, dims };
 }
 
 /**
@@ -82,14 +81,4 @@ export function fillPart(part: StatePart, data: Float32Array, from: NdView): voi
     }
   };
   copy(0, from.offset, to.offset);
-}
-
-function rowMajor(dims: readonly number[]): number[] {
-  const stride = new Array<number>(dims.length);
-  let step = 1;
-  for (let axis = dims.length - 1; axis >= 0; axis--) {
-    stride[axis] = step;
-    step *= dims[axis];
-  }
-  return stride;
 }
