@@ -153,7 +153,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const { horizon } = this.#options;
     const [rows] = this.#start.shape;
     const trajectory = new Trajectory(rows, horizon, obsSize, actionSize);
-    const { length, obs, truncated } = trajectory;
+    const { last, length, obs, truncated } = trajectory;
     const start = packed(this.#start);
     for (let row = 0; row < rows; row++) {
       const from = row * obsSize;
@@ -163,7 +163,10 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     for await (const step of this) {
       writeStep(trajectory, step);
       for (const row of step.dropped) {
-        if (length[row] > 0) truncated.data[row * horizon + length[row] - 1] = 1;
+        if (length[row] === 0) continue;
+        const at = row * horizon + length[row] - 1;
+        truncated.data[at] = 1;
+        last.data[at] = 1;
       }
     }
     trajectory.nonFinite = this.#nonFinite;

@@ -54,6 +54,8 @@ export class Trajectory {
   readonly terminated: NdView<Uint8Array>;
   /** 1 where the rollout was cut short of an end: by the horizon, a halt or a non-finite result, uint8 `[B, T]`. */
   readonly truncated: NdView<Uint8Array>;
+  /** `terminated` or `truncated`: 1 at the last step of a row, uint8 `[B, T]`. */
+  readonly last: NdView<Uint8Array>;
   /** 1 for steps that happened, the terminating one included, uint8 `[B, T]`. */
   readonly mask: NdView<Uint8Array>;
   /** `1 - terminated`, float32 `[B, T]`; contains no discount factor. */
@@ -62,6 +64,14 @@ export class Trajectory {
   readonly member: NdView<Int32Array>;
   /** Log-density of the actions, float32 `[B, T]`; absent when the policy gave none. */
   logProb?: NdView;
+  /** Value of each observation, float32 `[B, T + 1]`; absent without a value function. */
+  value?: NdView;
+  /** What stands for the rewards after each row's last step: its value, 0 where it terminated, `[B]`. */
+  bootstrap?: Float32Array;
+  /** Further scores by name, float32 `[B, T]` each; absent when none was asked for. */
+  scores?: Readonly<Record<string, NdView>>;
+  /** Recorded extras by name, `[B, T, ...]` each; absent when none was asked for. */
+  extras?: Readonly<Record<string, NdView<TypedArray>>>;
   /** Number of steps of each row, `[B]`. */
   readonly length: Int32Array;
   /** Number of results that were not finite; each ended its row, unless they are kept. */
@@ -79,6 +89,7 @@ export class Trajectory {
     this.penalty = scalars();
     this.terminated = flags();
     this.truncated = flags();
+    this.last = flags();
     this.mask = flags();
     this.discount = scalars();
     this.member = nd(new Int32Array(rows * horizon).fill(-1), [rows, horizon]);

@@ -18,6 +18,7 @@ export function writeStep(trajectory: Trajectory, step: RolloutStep): void {
     trajectory.penalty.data[at] = step.penalty[i];
     trajectory.terminated.data[at] = step.terminated[i];
     trajectory.truncated.data[at] = step.truncated[i];
+    trajectory.last.data[at] = step.terminated[i] | step.truncated[i];
     trajectory.discount.data[at] = step.discount[i];
     trajectory.member.data[at] = step.member[i];
     if (step.logProb && trajectory.logProb) trajectory.logProb.data[at] = step.logProb[i];

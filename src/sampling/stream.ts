@@ -46,4 +46,10 @@ export const Stream = {
   head: 18,
   /** What a rollout's termination function draws. */
   end: 19,
+  /** Action sequences that a planner tries. */
+  plan: 20,
+  /** Which of its good sequences a planner takes, and noise on its choice. */
+  choose: 21,
+  /** Where episodes of an environment start. */
+  reset: 22,
 } as const;
