@@ -1,0 +1,377 @@
+import type {
+  ModelContext,
+  StepResult,
+  TerminationFunction,
+  WorldModel,
+} from '../dynamics/contract.js';
+import { expectPerRow } from '../dynamics/per-row.js';
+import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
+import type { Scratch } from '../dynamics/scratch.js';
+import { isFiniteRow } from '../dynamics/termination-rules.js';
+import {
+  describe,
+  expectMatrix,
+  gatherRows,
+  isNd,
+  type NdView,
+  nd,
+  packed,
+  rowMajorView,
+  zeros,
+} from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
+import { expectCount } from '../runtime/row-chunks.js';
+import { RowNoise } from '../sampling/row-noise.js';
+import { Stream } from '../sampling/stream.js';
+import type { Actions, Objective, ObjectiveContext } from './planner.js';
+import { type ValueFunction, valuesOf } from './value.js';
+
+/** How a model values action sequences. */
+export interface ModelObjectiveOptions {
+  /** Discount factor of a step, in [0, 1]. Default 1. */
+  gamma?: number;
+  /** What the last state is worth; counts `gamma^H`, and nothing where the episode ended. Default 0. */
+  value?: ValueFunction;
+  /** Imagined futures of each sequence, over which values are averaged. Default 1. */
+  particles?: number;
+  /**
+   * `independent`, the default: each sequence meets noise of its own. `common`: the particles of all
+   * sequences of a start meet the same noise, so that values differ by the actions alone.
+   */
+  noise?: 'independent' | 'common';
+  /** Adds `weight * gamma^t * score` at every step. */
+  uncertainty?: {
+    /** Scores each step. */
+    score: UncertaintyScore;
+    /** Reward units per unit of score: negative to avoid what is uncertain, positive to seek it. */
+    weight: number;
+    /** Discount factor of the scores. Default: that of the rewards. */
+    gamma?: number;
+  };
+  /** Ends episodes, besides the model's own ends. */
+  terminate?: TerminationFunction;
+  /** Steps of the model that each action is held for. Default 1. */
+  actionRepeat?: number;
+}
+
+/**
+ * The value of action sequences by a model's account: the discounted sum of rewards, until the episode
+ * ends, and what the last state is worth.
+ *
+ * The reward of the step that ends an episode counts, nothing after it does. A sequence with a state or
+ * a reward that is not finite has the value NaN, unless it came after the end. Of int32 indices the model
+ * is fed one-hot rows, `actionSize` wide.
+ *
+ * @param model - any {@link WorldModel}; its states are released
+ * @returns an objective for plans that start from observations `[B, S]` or from a state of the model,
+ *   which stays the caller's; of observations, each particle gets a state of its own by `initial`
+ * @throws TypeError or RangeError for options of another kind or outside their range
+ *
+ * @example
+ * ```ts @import.meta.vitest
+ * const { modelObjective } = await import('umwelt/rollout');
+ * const { ClosedFormDynamics } = await import('umwelt/dynamics');
+ * const model = new ClosedFormDynamics({
+ *   obsSize: 1,
+ *   actionSize: 1,
+ *   next: ({ obs, action, nextObs }) => nextObs.data.set(obs.data.map((x, b) => x + action.data[b])),
+ *   reward: ({ nextObs }) => nextObs.data.map((x) => -Math.abs(x)),
+ * });
+ * expect(modelObjective(model, { gamma: 0.9 })).toBeTypeOf('function');
+ * ```
+ */
+export function modelObjective<State>(
+  model: WorldModel<State>,
+  options: ModelObjectiveOptions = {},
+): Objective<NdView | State> {
+  const settings = expectSettings(options);
+  return (actions, context) => evaluate(model, settings, actions, context);
+}
+
+interface Settings extends ModelObjectiveOptions {
+  readonly gamma: number;
+  readonly particles: number;
+  readonly actionRepeat: number;
+}
+
+/** Imagined futures in the making: row `(b * N + n) * P + p` is particle `p` of sequence `n` of start `b`. */
+interface Futures {
+  readonly trajectory: Uint32Array;
+  /** Values so far, `[R]`. */
+  readonly values: Float64Array;
+  /** 1 for rows whose episode goes on, `[R]`. */
+  readonly alive: Uint8Array;
+}
+
+async function evaluate<State>(
+  model: WorldModel<State>,
+  settings: Settings,
+  actions: Actions,
+  context: ObjectiveContext<NdView | State>,
+): Promise<NdView> {
+  const [starts, count, horizon] = actions.shape;
+  const { actionRepeat, gamma, particles, uncertainty, value } = settings;
+  const rows = starts * count * particles;
+  if (rows === 0) return zeros([starts, count]);
+  const futures: Futures = {
+    trajectory: idsOf(settings, count, context.trajectory),
+    values: new Float64Array(rows),
+    alive: new Uint8Array(rows).fill(1),
+  };
+  const steps = horizon * actionRepeat;
+  const modelContext = (step: number): ModelContext => ({
+    step: context.step + step,
+    trajectory: futures.trajectory,
+    noise: new RowNoise(context.key, Stream.model, context.step + step, futures.trajectory),
+    prediction: uncertainty !== undefined && needs(uncertainty.score, 'prediction'),
+    scratch: context.scratch,
+  });
+  let { state, obs } = await begin(model, settings, context.start, count, modelContext(0));
+  try {
+    let factor = 1;
+    let doubtFactor = uncertainty?.weight ?? 0;
+    for (let step = 0; step < steps && futures.alive.includes(1); step++) {
+      context.signal?.throwIfAborted();
+      const action = actionsAt(
+        model,
+        settings,
+        actions,
+        Math.floor(step / actionRepeat),
+        context.scratch,
+      );
+      const about = modelContext(step);
+      const result = await model.step(state, action, about);
+      const before = state;
+      state = result.state;
+      try {
+        const judged = { obs, action, before, about };
+        await addStep(model, settings, futures, result, judged, factor, doubtFactor);
+      } finally {
+        model.release?.(before);
+      }
+      factor *= gamma;
+      doubtFactor *= uncertainty?.gamma ?? gamma;
+      // A copy where it is looked at again, for a model may write its next answer into the same memory.
+      obs = looksBack(settings) ? nd(packed(result.obs).slice(), result.obs.shape) : result.obs;
+    }
+    if (value !== undefined && futures.alive.includes(1)) {
+      context.signal?.throwIfAborted();
+      await addValue(value, futures, obs, factor, modelContext(steps));
+    }
+  } finally {
+    model.release?.(state);
+  }
+  return meanOver(futures.values, starts, count, particles);
+}
+
+/** The state of all futures, which is this call's to release, and what is seen of it. */
+async function begin<State>(
+  model: WorldModel<State>,
+  settings: Settings,
+  start: NdView | State,
+  count: number,
+  context: ModelContext,
+): Promise<{ state: State; obs: NdView }> {
+  const copies = count * settings.particles;
+  const rows = Int32Array.from(context.trajectory, (_, row) => Math.floor(row / copies));
+  if (isNd(start)) {
+    const one = expectMatrix('modelObjective: start', start, null, model.obsSize);
+    const obs = gatherRows(one, rows);
+    return { state: await model.initial(obs, context), obs };
+  }
+  const seen: unknown = (start as { obs?: unknown }).obs;
+  if (!isNd(seen)) {
+    throw new TypeError(
+      `modelObjective: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
+    );
+  }
+  const one = expectMatrix('modelObjective: start.obs', seen, null, model.obsSize);
+  return { state: await model.gather(start as State, rows), obs: gatherRows(one, rows) };
+}
+
+/** Whether the observations before a step are read. */
+function looksBack({ terminate, uncertainty }: Settings): boolean {
+  return terminate !== undefined || uncertainty !== undefined;
+}
+
+/** The action of each future at one place of its sequence, float32 `[R, A]`. */
+function actionsAt(
+  { actionSize: size }: { actionSize: number },
+  { particles }: Settings,
+  actions: Actions,
+  place: number,
+  scratch: Scratch,
+): NdView {
+  const [starts, count, horizon, width] = actions.shape;
+  const { data } = actions;
+  const rows = starts * count * particles;
+  const discrete = data instanceof Int32Array;
+  if (!discrete && width !== size) {
+    throw new RangeError(
+      `modelObjective: actions must be actionSize ${size} wide, got ${width}; plan within the model's action space`,
+    );
+  }
+  const out = scratch.float32('modelObjective.action', rows * size);
+  if (discrete) out.fill(0);
+  for (let sequence = 0, to = 0; sequence < starts * count; sequence++) {
+    const from = (sequence * horizon + place) * width;
+    for (let p = 0; p < particles; p++, to += size) {
+      if (!discrete) for (let d = 0; d < size; d++) out[to + d] = data[from + d];
+      else if (data[from] >= 0 && data[from] < size) out[to + data[from]] = 1;
+      else {
+        throw new RangeError(
+          `modelObjective: an index of an action must lie in 0..${size - 1}, got ${data[from]}`,
+        );
+      }
+    }
+  }
+  return nd(out, [rows, size]);
+}
+
+/** What a step is judged by, besides its result. */
+interface Judged<State> {
+  readonly obs: NdView;
+  readonly action: NdView;
+  readonly before: State;
+  readonly about: ModelContext;
+}
+
+/** Adds the rewards and scores of one step to the futures that had not ended, and ends those that do. */
+async function addStep<State>(
+  model: WorldModel<State>,
+  { terminate, uncertainty }: Settings,
+  { values, alive, trajectory }: Futures,
+  result: StepResult<State>,
+  { obs, action, before, about }: Judged<State>,
+  factor: number,
+  doubtFactor: number,
+): Promise<void> {
+  const rows = trajectory.length;
+  const width = model.obsSize;
+  const nextObs = rowMajorView(
+    expectMatrix("modelObjective: the model's obs", result.obs, rows, width),
+  );
+  const { reward, terminated } = result;
+  expectPerRow("modelObjective: the model's reward", reward, Float32Array, rows);
+  if (terminated !== undefined) {
+    expectPerRow("modelObjective: the model's terminated", terminated, Uint8Array, rows);
+  }
+  const transitions = { obs, action, nextObs };
+  let ends: Uint8Array | undefined;
+  if (terminate !== undefined) {
+    ends = await terminate({ ...transitions, noise: about.noise.in(Stream.end) });
+    expectPerRow("modelObjective: terminate's answer", ends, Uint8Array, rows);
+  }
+  let doubt: Float32Array | undefined;
+  if (uncertainty !== undefined) {
+    doubt = await scoreTransitions('modelObjective', uncertainty.score, result.prediction, {
+      ...transitions,
+      reward,
+      step: about.step,
+      trajectory,
+      noise: about.noise.in(Stream.score),
+      state: before,
+      nextState: result.state,
+    });
+  }
+  const { data } = nextObs;
+  for (let row = 0; row < rows; row++) {
+    if (alive[row] === 0) continue;
+    values[row] += factor * reward[row];
+    if (doubt !== undefined) values[row] += doubtFactor * doubt[row];
+    // An end by a rule must not pass off a state that is no state as a good one.
+    if (!isFiniteRow(data, row * width, width)) values[row] = Number.NaN;
+    if (terminated?.[row] || ends?.[row] || Number.isNaN(values[row])) alive[row] = 0;
+  }
+}
+
+/** Adds what the last states are worth to the futures that have not ended. */
+async function addValue(
+  value: ValueFunction,
+  { values, alive, trajectory }: Futures,
+  obs: NdView,
+  factor: number,
+  { step, noise }: ModelContext,
+): Promise<void> {
+  const context = { step, trajectory, noise: noise.in(Stream.policy) };
+  const worth = await valuesOf('modelObjective', value, rowMajorView(obs), context);
+  for (let row = 0; row < values.length; row++) {
+    if (alive[row] !== 0) values[row] += factor * worth[row];
+  }
+}
+
+/** Means over neighbouring particles, float32 `[B, N]`. */
+function meanOver(values: Float64Array, starts: number, count: number, particles: number): NdView {
+  const out = zeros([starts, count]);
+  for (let i = 0, row = 0; i < out.data.length; i++) {
+    let sum = 0;
+    for (let p = 0; p < particles; p++) sum += values[row++];
+    out.data[i] = sum / particles;
+  }
+  return out;
+}
+
+/** The ids of all futures: they differ among all of them, or among the particles of a start alone. */
+function idsOf(
+  { noise, particles }: Settings,
+  count: number,
+  trajectory: Uint32Array,
+): Uint32Array {
+  const ids = new Uint32Array(trajectory.length * count * particles);
+  const common = noise === 'common';
+  for (let b = 0, row = 0; b < trajectory.length; b++) {
+    for (let n = 0; n < count; n++) {
+      const place = common ? trajectory[b] : Math.imul(trajectory[b], count) + n;
+      for (let p = 0; p < particles; p++) ids[row++] = Math.imul(place, particles) + p;
+    }
+  }
+  return ids;
+}
+
+const OPTIONS = [
+  'gamma',
+  'value',
+  'particles',
+  'noise',
+  'uncertainty',
+  'terminate',
+  'actionRepeat',
+];
+
+function expectSettings(options: ModelObjectiveOptions): Settings {
+  expectOptions('modelObjective', options, OPTIONS);
+  const { gamma = 1, particles = 1, actionRepeat = 1, noise = 'independent' } = options;
+  const { uncertainty, value, terminate } = options;
+  for (const [name, fn] of Object.entries({ value, terminate })) {
+    if (fn !== undefined && typeof fn !== 'function') {
+      throw new TypeError(`modelObjective: ${name} must be a function, got ${describe(fn)}`);
+    }
+  }
+  expectFactor('gamma', gamma);
+  expectCount('modelObjective: particles', particles);
+  expectCount('modelObjective: actionRepeat', actionRepeat);
+  if (noise !== 'independent' && noise !== 'common') {
+    throw new RangeError(`modelObjective: noise must be independent or common, got ${noise}`);
+  }
+  if (uncertainty !== undefined) {
+    expectOptions('modelObjective: uncertainty', uncertainty, ['score', 'weight', 'gamma']);
+    if (typeof uncertainty.score !== 'function') {
+      throw new TypeError(
+        `modelObjective: uncertainty.score must be a function, got ${describe(uncertainty.score)}, such as maxAleatoric()`,
+      );
+    }
+    if (!Number.isFinite(uncertainty.weight)) {
+      throw new RangeError(
+        `modelObjective: uncertainty.weight must be a finite number, got ${uncertainty.weight}`,
+      );
+    }
+    expectFactor('uncertainty.gamma', uncertainty.gamma ?? gamma);
+  }
+  return { ...options, gamma, particles, actionRepeat, noise };
+}
+
+function expectFactor(name: string, gamma: number): void {
+  if (!(gamma >= 0 && gamma <= 1)) {
+    throw new RangeError(`modelObjective: ${name} must lie in 0..1, got ${gamma}`);
+  }
+}
