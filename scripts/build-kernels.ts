@@ -16,6 +16,7 @@ const FLAGS = ['-O3', '--enable', 'simd', '--runtime', 'stub', '--noAssert', '--
 /** Every module to make: from which source, with what flags beside the common ones. */
 const MODULES: Readonly<Record<string, { source: string; flags: readonly string[] }>> = {
   'row-noise-wasm': { source: 'row-noise.ts', flags: [] },
+  'variance-wasm': { source: 'variance.ts', flags: [] },
   'ssm-wasm': { source: 'ssm.ts', flags: ['--importMemory'] },
   'ssm-relaxed-wasm': { source: 'ssm.ts', flags: ['--importMemory', '--enable', 'relaxed-simd'] },
 };

@@ -347,19 +347,17 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
       }
       return out;
     }
-    for (let row = 0, to = 0; row < rows; row++) {
-      let from = (bucketed ? row : member[row] * rows + row) * D;
-      for (let d = 0; d < D; d++) out[to++] = mean[from++];
-    }
+    if (bucketed) out.set(mean);
+    else takeOwn(mean, member, D, out);
     const form = this.#units.logVariance;
     if (form === undefined || logVar === undefined) return out;
     const normal = noise.normal(D, { out: scratch.float32('noise', rows * D) }).data;
-    for (let row = 0, to = 0; row < rows; row++) {
-      let from = (bucketed ? row : member[row] * rows + row) * D;
-      for (let d = 0; d < D; d++, to++) {
-        out[to] += Math.sqrt(form.variance(logVar[from++], d)) * normal[to];
-      }
+    let raw = logVar;
+    if (!bucketed) {
+      raw = scratch.float32('ownLogVar', rows * D);
+      takeOwn(logVar, member, D, raw);
     }
+    form.draw(raw, normal, out);
     return out;
   }
 
@@ -507,6 +505,15 @@ interface Drawn {
   terminated?: Uint8Array;
   /** Dimensions of each row that were moved into the support. */
   clipped?: Int32Array;
+}
+
+/** Each row's own outputs out of those of all members: `[E, B, D]` to `[B, D]`. */
+function takeOwn(all: Float32Array, member: Int32Array, width: number, out: Float32Array): void {
+  const rows = member.length;
+  for (let row = 0, to = 0; row < rows; row++) {
+    let from = (member[row] * rows + row) * width;
+    for (let d = 0; d < width; d++) out[to++] = all[from++];
+  }
 }
 
 /** Bounds magnitudes, in place; keeps NaN. */

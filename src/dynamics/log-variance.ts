@@ -7,18 +7,12 @@
  * Chua et al., "Deep Reinforcement Learning in a Handful of Trials" (2018); mbrl-lib's GaussianMLP.
  */
 
+import { draw, type VarianceForm, varianceOf, variances } from '../kernels/variance.js';
 import type { LogVarianceManifest } from '../runtime/manifest.js';
-import { exp } from './exponential.js';
 
 /** What a manifest says of the log-variances. */
 export class LogVarianceForm {
-  /** `e^lo` of each output, `[D]`; 0 without a bound. */
-  readonly #floor: Float64Array;
-  /** `e^-hi` of each output, `[D]`; 0 without a bound. */
-  readonly #inverseCeiling: Float64Array;
-  /** What a variance of 1 in the network's units is in output units, `[D]`. */
-  readonly #factor: Float64Array;
-  readonly #isStd: boolean;
+  readonly #form: VarianceForm;
   /** Whether the network's numbers are the log-variances in output units. */
   readonly isPlain: boolean;
 
@@ -29,61 +23,45 @@ export class LogVarianceForm {
    */
   constructor(form: LogVarianceManifest, width: number, scale?: readonly number[]) {
     // Without bounds the closed form is e^v itself: 0 + 1 / (0 + e^-v).
-    this.#floor = new Float64Array(width);
-    this.#inverseCeiling = new Float64Array(width);
-    this.#factor = Float64Array.from({ length: width }, (_, d) => (scale?.[d] ?? 1) ** 2);
-    this.#isStd = form.scale === 'log-std';
-    this.isPlain = form.form === 'clamped' && !this.#isStd && this.#factor.every((f) => f === 1);
+    const floor = new Float64Array(width);
+    const inverseCeiling = new Float64Array(width);
+    const factor = Float64Array.from({ length: width }, (_, d) => (scale?.[d] ?? 1) ** 2);
+    const squared = form.scale === 'log-std';
+    this.isPlain = form.form === 'clamped' && !squared && factor.every((f) => f === 1);
     if (form.form === 'raw') {
       for (let d = 0; d < width; d++) {
-        this.#floor[d] = Math.exp(form.min[d]);
-        this.#inverseCeiling[d] = Math.exp(-form.max[d]);
+        floor[d] = Math.exp(form.min[d]);
+        inverseCeiling[d] = Math.exp(-form.max[d]);
       }
     }
+    this.#form = { floor, inverseCeiling, factor, squared };
   }
 
   /** The variance of output `d` in output units, for the network's number; keeps NaN. */
   variance(raw: number, d: number): number {
-    const clamped = this.#floor[d] + 1 / (this.#inverseCeiling[d] + Math.exp(-raw));
-    return this.#factor[d] * (this.#isStd ? clamped * clamped : clamped);
+    return varianceOf(this.#form, raw, d);
   }
 
   /** The variances of packed rows `[..., D]`, as a new array. */
   variances(raw: Float32Array): Float32Array {
     const out = new Float32Array(raw.length);
-    const width = this.#floor.length;
-    // Column by column, for millions of numbers: what belongs to an output stays in registers.
-    for (let d = 0; d < width; d++) {
-      fillColumn(out, raw, d, width, this.#floor[d], this.#inverseCeiling[d]);
-      const factor = this.#factor[d];
-      if (this.#isStd) for (let i = d; i < out.length; i += width) out[i] = factor * out[i] ** 2;
-      else if (factor !== 1) for (let i = d; i < out.length; i += width) out[i] *= factor;
-    }
+    variances(this.#form, raw, out);
     return out;
+  }
+
+  /** Adds noise, standard normal `[..., D]`, of the variances of `raw` to the means in `out`. */
+  draw(raw: Float32Array, noise: Float32Array, out: Float32Array): void {
+    draw(this.#form, raw, noise, out);
   }
 
   /** The log-variances of packed rows `[..., D]`, as a new array. */
   logVariances(raw: Float32Array): Float32Array {
     const out = new Float32Array(raw.length);
-    const width = this.#floor.length;
+    const width = this.#form.floor.length;
     for (let i = 0, d = 0; i < out.length; i++) {
       out[i] = Math.log(this.variance(raw[i], d));
       if (++d === width) d = 0;
     }
     return out;
-  }
-}
-
-/** `floor + 1 / (inverseCeiling + e^-raw)` of every `width`-th number from `first` on. */
-function fillColumn(
-  out: Float32Array,
-  raw: Float32Array,
-  first: number,
-  width: number,
-  floor: number,
-  inverseCeiling: number,
-): void {
-  for (let i = first; i < out.length; i += width) {
-    out[i] = floor + 1 / (inverseCeiling + exp(-raw[i]));
   }
 }

@@ -51,7 +51,7 @@ test('brings variances into output units', () => {
   const form = new LogVarianceForm({ form: 'clamped' }, 2, [3, 0.5]);
   expect(form.variances(Float32Array.of(0, 0, 1, 1))).toBeAllclose(
     [9, 0.25, 9 * Math.E, 0.25 * Math.E],
-    { rtol: 1e-7 },
+    { rtol: 3e-7 },
   );
 });
 
@@ -64,7 +64,8 @@ test('gives the same variances one by one and in bulk, whatever they are', () =>
     new LogVarianceForm({ form: 'raw', scale: 'log-std', min: [-10], max: [2] }, 1),
   ]) {
     const each = Float32Array.from(raw, (value) => form.variance(value, 0));
-    expect(form.variances(raw)).toBeAllclose(each, { rtol: 2e-7, atol: 0 });
+    // In bulk they are computed in float32; squares double its error.
+    expect(form.variances(raw)).toBeAllclose(each, { rtol: 6e-7, atol: 0 });
   }
 });
 
