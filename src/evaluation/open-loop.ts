@@ -3,7 +3,8 @@
  * under the same actions.
  */
 
-import { describe, isNd, type NdView, nd, packed, ShapeError } from '../nd.js';
+import { type NdView, nd, ShapeError } from '../nd.js';
+import { type FloatView, flagMatrix, floats, type Scale, scaleOf } from './arguments.js';
 
 /** What {@link openLoopError} counts, and in which unit. */
 export interface OpenLoopOptions {
@@ -13,7 +14,7 @@ export interface OpenLoopOptions {
    * `[S]`: what an error of 1 is in each dimension, usually the standard deviation of the states in
    * the data; by default 1, which leaves the states' own units.
    */
-  readonly scale?: Float32Array | Float64Array | readonly number[];
+  readonly scale?: Scale;
 }
 
 /** Error by horizon; `T` horizons, horizon `h` at index `h - 1`. */
@@ -60,32 +61,60 @@ export interface OpenLoopError {
  * ```
  */
 export function openLoopError(
-  imagined: NdView<Float32Array> | NdView<Float64Array>,
-  actual: NdView<Float32Array> | NdView<Float64Array>,
+  imagined: FloatView,
+  actual: FloatView,
   options: OpenLoopOptions = {},
 ): OpenLoopError {
-  const guess = floats(imagined, 'imagined');
-  const truth = floats(actual, 'actual');
-  const [rows, points, dims] = imagined.shape as [number, number, number];
+  const names = { imagined: 'imagined', actual: 'actual' };
+  const { mse, perRow, count } = squaredErrors('openLoopError', names, imagined, actual, options);
+  const shape = [imagined.shape[0], mse.length];
+  return { rmse: mse.map(Math.sqrt), perRow: nd(Float32Array.from(perRow), shape), count };
+}
+
+/** Errors before their mean's root is taken. */
+export interface SquaredErrors {
+  /** `[T]`: mean over rows and dimensions of the squared scaled error; NaN where no row counts. */
+  mse: Float64Array;
+  /** `[B * T]`: root mean square error of each row; NaN where the step does not count. */
+  perRow: Float64Array;
+  /** `[T]`: rows that count. */
+  count: Int32Array;
+}
+
+/**
+ * What {@link openLoopError} is made of.
+ *
+ * @param names - of the two arguments, for messages
+ */
+export function squaredErrors(
+  what: string,
+  names: { imagined: string; actual: string },
+  imagined: FloatView,
+  actual: FloatView,
+  options: OpenLoopOptions,
+): SquaredErrors {
+  const guess = floats(what, names.imagined, imagined);
+  const truth = floats(what, names.actual, actual);
+  const [rows, points, dims] = imagined.shape;
   if (imagined.shape.length !== 3 || points < 1 || dims < 1) {
     throw new ShapeError(
-      'openLoopError: imagined must have shape [B, T+1, S] with S at least 1, ' +
+      `${what}: ${names.imagined} must have shape [B, T+1, S] with S at least 1, ` +
         `got [${imagined.shape}]`,
     );
   }
   if (actual.shape.join() !== imagined.shape.join()) {
     throw new ShapeError(
-      `openLoopError: actual must have the shape of imagined, [${imagined.shape}], ` +
+      `${what}: ${names.actual} must have the shape of ${names.imagined}, [${imagined.shape}], ` +
         `got [${actual.shape}]`,
     );
   }
   const horizon = points - 1;
-  const mask = checkedMask(options.mask, rows, horizon);
-  const scale = checkedScale(options.scale, dims);
+  const mask = flagMatrix(what, 'mask', options.mask, [rows, horizon]);
+  const scale = scaleOf(what, options.scale, dims);
 
-  const rmse = new Float64Array(horizon);
+  const mse = new Float64Array(horizon);
   const count = new Int32Array(horizon);
-  const perRow = new Float32Array(rows * horizon).fill(Number.NaN);
+  const perRow = new Float64Array(rows * horizon).fill(Number.NaN);
   for (let row = 0; row < rows; row++) {
     for (let step = 0; step < horizon; step++) {
       const cell = row * horizon + step;
@@ -98,69 +127,16 @@ export function openLoopError(
       }
       if (!Number.isFinite(sum)) {
         throw new RangeError(
-          'openLoopError: every state that counts must be finite, ' +
+          `${what}: every state that counts must be finite, ` +
             `got another at row ${row}, horizon ${step + 1}; leave it out by the mask`,
         );
       }
-      rmse[step] = rmse[step] + sum;
-      count[step] = count[step] + 1;
+      mse[step] += sum;
+      count[step]++;
       perRow[cell] = Math.sqrt(sum / dims);
     }
   }
   // Without rows this is 0 / 0, which is the NaN that is promised.
-  for (let step = 0; step < horizon; step++) {
-    rmse[step] = Math.sqrt(rmse[step] / (count[step] * dims));
-  }
-  return { rmse, perRow: nd(perRow, [rows, horizon]), count };
-}
-
-function floats(
-  view: NdView<Float32Array> | NdView<Float64Array>,
-  name: string,
-): ArrayLike<number> {
-  if (!isNd(view) || !(view.data instanceof Float32Array || view.data instanceof Float64Array)) {
-    throw new TypeError(
-      `openLoopError: ${name} must be a float32 or float64 view, got ${describe(view)}; ` +
-        'nd(data, shape) makes one',
-    );
-  }
-  return packed<Float32Array | Float64Array>(view);
-}
-
-function checkedMask(
-  mask: NdView<Uint8Array> | undefined,
-  rows: number,
-  horizon: number,
-): Uint8Array | null {
-  if (mask === undefined) return null;
-  if (!isNd(mask) || !(mask.data instanceof Uint8Array)) {
-    throw new TypeError(`openLoopError: mask must be a uint8 view, got ${describe(mask)}`);
-  }
-  if (mask.shape.length !== 2 || mask.shape[0] !== rows || mask.shape[1] !== horizon) {
-    throw new ShapeError(
-      `openLoopError: mask must have shape [B, T] = [${rows}, ${horizon}], got [${mask.shape}]`,
-    );
-  }
-  return packed(mask);
-}
-
-function checkedScale(scale: OpenLoopOptions['scale'], dims: number): Float64Array {
-  if (scale === undefined) return new Float64Array(dims).fill(1);
-  const result = Float64Array.from(scale);
-  if (result.length !== dims) {
-    throw new ShapeError(
-      `openLoopError: scale must have one value for each of the ${dims} dimensions, ` +
-        `got ${result.length}`,
-    );
-  }
-  for (let dim = 0; dim < dims; dim++) {
-    const value = result[dim];
-    if (!(value > 0 && value < Number.POSITIVE_INFINITY)) {
-      throw new RangeError(
-        `openLoopError: scale must be positive and finite, got ${value} at dimension ${dim}; ` +
-          'use 1 for a dimension that never varies',
-      );
-    }
-  }
-  return result;
+  for (let step = 0; step < horizon; step++) mse[step] /= count[step] * dims;
+  return { mse, perRow, count };
 }
