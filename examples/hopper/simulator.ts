@@ -6,7 +6,12 @@
  */
 
 import { readFile } from 'node:fs/promises';
-import loadMujoco, { type MainModule, type MjData, type MjModel } from '@mujoco/mujoco';
+import loadMujoco, {
+  type DoubleBuffer,
+  type MainModule,
+  type MjData,
+  type MjModel,
+} from '@mujoco/mujoco';
 
 /** The constants of the task, as `hopper.json` holds them. */
 export interface HopperConfig {
@@ -47,6 +52,10 @@ export class Hopper implements Disposable {
   readonly #mujoco: MainModule;
   readonly #model: MjModel;
   readonly #data: MjData;
+  /** Memory of MuJoCo's own that a state is read through. */
+  readonly #state: DoubleBuffer;
+  /** Which of MuJoCo's numbers are the state: all that an integration starts from. */
+  readonly #stateParts: number;
 
   private constructor(config: HopperConfig, mujoco: MainModule, model: MjModel, data: MjData) {
     this.config = config;
@@ -54,6 +63,8 @@ export class Hopper implements Disposable {
     this.#mujoco = mujoco;
     this.#model = model;
     this.#data = data;
+    this.#stateParts = mujoco.mjtState.mjSTATE_INTEGRATION.value;
+    this.#state = new mujoco.DoubleBuffer(mujoco.mj_stateSize(model, this.#stateParts));
   }
 
   /** Loads MuJoCo and the hopper's body, in its standing pose. */
@@ -121,6 +132,24 @@ export class Hopper implements Disposable {
     };
   }
 
+  /** Everything that decides what follows, a copy: positions, velocities, warm start and the rest. */
+  save(): Float64Array {
+    this.#mujoco.mj_getState(this.#model, this.#data, this.#state, this.#stateParts);
+    return this.#state.GetView().slice();
+  }
+
+  /** Puts back what {@link save} gave: the steps that follow have the same bits. */
+  restore(state: Float64Array): void {
+    expectLength('restore: state', state, this.#state.GetElementCount());
+    // A typed array is taken as well as the declared plain one, and needs no copy.
+    this.#mujoco.mj_setState(
+      this.#model,
+      this.#data,
+      state as unknown as number[],
+      this.#stateParts,
+    );
+  }
+
   /** Whether an observation, `[11]`, is one of a hopper that still stands or flies. */
   isHealthy(obs: ArrayLike<number>): boolean {
     const { stateLimit, minHeight, maxPitch } = this.config.healthy;
@@ -133,6 +162,7 @@ export class Hopper implements Disposable {
 
   /** Frees MuJoCo's memory; the hopper is of no use afterwards. */
   dispose(): void {
+    this.#state.delete();
     this.#data.delete();
     this.#model.delete();
   }

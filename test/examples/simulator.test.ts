@@ -75,9 +75,31 @@ test('a fallen, a bent over and a non-finite hopper are not healthy', () => {
   expect(hopper.isHealthy(but(10, Number.NaN))).toBe(false);
 });
 
+test('a saved state is put back to the bit, whatever happened since', () => {
+  const { start, actions } = recorded;
+  hopper.reset(start.qpos, start.qvel);
+  for (const action of actions.slice(0, 15)) hopper.step(action);
+  const saved = hopper.save();
+  const kept = saved.slice();
+  const goOn = () =>
+    actions.slice(15).flatMap((action) => {
+      const { obs, reward } = hopper.step(action);
+      return [...obs, reward, ...hopper.qpos, ...hopper.qvel];
+    });
+  const first = goOn();
+  expect(saved).toBeBitEqual(kept);
+  hopper.restore(saved);
+  expect(goOn()).toBeBitEqual(first);
+  hopper.reset(start.qpos, [...start.qvel].reverse());
+  hopper.step([1, -1, 1]);
+  hopper.restore(saved);
+  expect(goOn()).toBeBitEqual(first);
+});
+
 test('states and actions of another length are refused', () => {
   const { qpos, qvel } = recorded.start;
   expect(() => hopper.reset(qpos.slice(1), qvel)).toThrow(RangeError);
   expect(() => hopper.reset(qpos, [...qvel, 0])).toThrow(RangeError);
+  expect(() => hopper.restore(new Float64Array(6))).toThrow(/restore: state must have \d+ entries/);
   expect(() => hopper.step([0, 0])).toThrow(/step: action must have 3 entries, got 2/);
 });
