@@ -3,25 +3,15 @@ import type { UncertaintyScore } from '../dynamics/score.js';
 import type { NdView } from '../nd.js';
 import type { Seed } from '../sampling/key.js';
 import type { Carry } from './carry.js';
+import type { RolloutProgress } from './progress.js';
 import type { NonFiniteError, NonFinitePolicy } from './settle.js';
-
-/** How far a rollout has come. */
-export interface RolloutProgress {
-  /** Steps done. */
-  step: number;
-  /** Steps asked for. */
-  horizon: number;
-  /** Rows that can go on. */
-  rows: number;
-  /** Results that were not finite; each ended its row, unless they are kept. */
-  nonFinite: number;
-}
+import type { ValueFunction } from './value.js';
 
 /** Stops rows by their uncertainty. */
 export interface Halt {
   /** Scores each step, and says which scores are too high, `[B]` of 0 or 1. */
   readonly detector: {
-    /** Scores transitions; the rollout's `uncertainty` when there is no penalty. */
+    /** Scores transitions; the rollout's `uncertainty` when nothing else is. */
     readonly score: UncertaintyScore;
     /** 1 where a score is too high. */
     unknown(uncertainty: Float32Array): Uint8Array;
@@ -51,13 +41,25 @@ export interface ImagineOptions<State> {
   seed?: Seed;
   /** Ids that key each row's noise, `[B]`. Default `0 .. B - 1`, or those of the carry. */
   trajectory?: Uint32Array;
-  /** Subtracts `coefficient * score(prediction)` from the reward. */
+  /**
+   * Steps an action lasts: the policy is asked where the time step is a multiple of it, and every step of
+   * the model is recorded; see `holdActions`. A carry goes on with the same number. Default 1.
+   */
+  actionRepeat?: number;
+  /** Subtracts `coefficient * score` from the reward. */
   penalty?: {
-    /** Scores each step's prediction. */
-    score: UncertaintyScore;
-    /** Reward units per unit of score; 0 records the uncertainty and leaves the reward as it is. */
+    /** Scores each step. Default: `uncertainty`. */
+    score?: UncertaintyScore;
+    /** Reward units per unit of score; 0 leaves the reward as it is. */
     coefficient: number;
   };
+  /**
+   * Scores each step; it is recorded as `uncertainty` and changes nothing. Default: the penalty's score, else
+   * the halt's. A score that serves several ends is asked once a step.
+   */
+  uncertainty?: UncertaintyScore;
+  /** Further scores, recorded by name and changing nothing. Each sees the noise it would see alone. */
+  scores?: Readonly<Record<string, UncertaintyScore>>;
   /**
    * Stops rows where the model is not to be trusted, such as an `UnknownStateActionDetector` says. The
    * step that shows it is recorded as the row's last; where its score is not finite, it costs only what the
@@ -67,12 +69,22 @@ export interface ImagineOptions<State> {
   /** Ends episodes, besides the model's own ends. */
   terminate?: TerminationFunction;
   /**
+   * What each observation is worth, recorded: asked once at the start and then once a step, of the
+   * observations arrived at. A value that is not finite is a result that is not finite.
+   */
+  value?: ValueFunction;
+  /**
+   * Names of the model's `extras` to record, each a typed array `[B]` or a view `[B, ...]`: such as `clipped`,
+   * how many outputs a support has changed.
+   */
+  record?: readonly string[];
+  /**
    * Whether finished rows are taken out of the batch, which saves their work, or stepped along unseen,
    * which keeps the batch size. The trajectories are the same. Default true.
    */
   compact?: boolean;
   /**
-   * What becomes of a row whose observation, action or reward is not finite: `end` takes it out, its
+   * What becomes of a row whose observation, action, reward or value is not finite: `end` takes it out, its
    * earlier steps remain; `throw` raises a {@link NonFiniteError}; `keep` records it and goes on. All
    * are counted in `nonFinite`. Default `end`.
    */
@@ -82,6 +94,9 @@ export interface ImagineOptions<State> {
    * and the `carry` remain; the steps of an aborted `collect()` do not.
    */
   signal?: AbortSignal;
-  /** Called after every step. */
+  /**
+   * Called after every step, and once at the end. What it throws reaches the reader, after the step it was
+   * told of.
+   */
   onProgress?: (progress: RolloutProgress) => void;
 }

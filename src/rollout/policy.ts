@@ -1,6 +1,14 @@
 import type { Awaitable } from '../dynamics/contract.js';
 import type { Scratch } from '../dynamics/scratch.js';
-import { gatherRows, isNd, isTypedArray, type NdView, nd, type TypedArray } from '../nd.js';
+import {
+  describe,
+  gatherRows,
+  isNd,
+  isTypedArray,
+  type NdView,
+  nd,
+  type TypedArray,
+} from '../nd.js';
 import type { RowNoise } from '../sampling/row-noise.js';
 
 /**
@@ -21,6 +29,10 @@ export interface PolicyContext<State = PolicyState> {
   readonly trajectory: Uint32Array;
   /** Noise of these rows at this step, in the policy's own stream. */
   readonly noise: RowNoise;
+  /** Row of the rollout's start that each row is, `[B]`. Default: `0 .. B - 1`. */
+  readonly row?: Int32Array;
+  /** Rows of the rollout's start, those included that ended. Default: `B`. */
+  readonly startRows?: number;
   /** What the policy returned last, gathered with its rows; undefined at the start. */
   readonly state?: State;
   /** Memory of the rollout, for the policy to reuse from step to step. Default: new memory. */
@@ -63,6 +75,20 @@ export type AnyPolicy =
       // biome-ignore lint/suspicious/noExplicitAny: as above
       act: Policy<any>;
     };
+
+/**
+ * The function of a policy.
+ *
+ * @param what - the name used in messages
+ * @throws TypeError when it is no policy
+ */
+export function policyOf(what: string, policy: AnyPolicy): Policy {
+  if (typeof policy === 'function') return policy;
+  if (typeof policy?.act === 'function') return (obs, context) => policy.act(obs, context);
+  throw new TypeError(
+    `${what}: policy must be a function or have one as act, got ${describe(policy)}`,
+  );
+}
 
 /** Rows of whatever a policy remembers. */
 export function gatherPolicyState(state: PolicyState, rows: Int32Array): PolicyState {

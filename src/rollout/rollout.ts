@@ -1,6 +1,5 @@
 import type { ModelContext, StepResult, WorldModel } from '../dynamics/contract.js';
-import { eitherFlag, expectPerRow } from '../dynamics/per-row.js';
-import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
+import { expectPerRow } from '../dynamics/per-row.js';
 import { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
 import {
@@ -12,22 +11,26 @@ import {
   nd,
   packed,
   rowMajorView,
-  ShapeError,
+  zeros,
 } from '../nd.js';
-import { expectOptions } from '../runtime/options.js';
 import { type Key, key } from '../sampling/key.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import { Carry } from './carry.js';
-import type { Halt, ImagineOptions } from './imagine-options.js';
+import { holdActions } from './hold-actions.js';
+import { expectImagineOptions, expectModel, expectTrajectoryIds, obsOf } from './imagine-checks.js';
+import type { ImagineOptions } from './imagine-options.js';
+import { judge, readsPrediction, valuesAt } from './judge.js';
 import {
   type AnyPolicy,
   gatherPolicyState,
   type Policy,
   type PolicyResult,
   type PolicyState,
+  policyOf,
 } from './policy.js';
-import { NonFiniteError, type NonFinitePolicy, rowsOf, settle } from './settle.js';
+import type { RolloutCount, RolloutEnding } from './progress.js';
+import { mapValues, NonFiniteError, type NonFinitePolicy, rowsOf, settle } from './settle.js';
 import type { RolloutStep } from './step.js';
 import { Trajectory } from './trajectory.js';
 import { writeStep } from './write-step.js';
@@ -42,17 +45,16 @@ interface Rows<State> {
   row: Int32Array;
   trajectory: Uint32Array;
   policyState: PolicyState;
+  /** Values of the observations; undefined without a value function. */
+  value: Float32Array | undefined;
   /** 1 for rows that have not ended. */
   live: Uint8Array;
 }
 
-/** What the caller's functions say of a step. */
-interface Judgement {
-  nextObs: NdView;
-  terminated: Uint8Array;
-  uncertainty: Float32Array;
-  /** Rows that the detector stops; undefined without one. */
-  halted: Uint8Array | undefined;
+/** Memory that is reused from step to step. */
+interface Memory {
+  readonly model: Scratch;
+  readonly policy: Scratch;
 }
 
 /** Imagined trajectories in the making; read once, step by step or whole. */
@@ -67,28 +69,24 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   readonly #firstStep: number;
   #read = false;
   readonly #nonFinitePolicy: NonFinitePolicy;
+  readonly #prediction: boolean;
   #nonFinite = 0;
+  #transitions = 0;
+  /** Values of the start, `[B]`; 0 for rows that did not begin. */
+  #startValue: Float32Array | undefined;
   #carry: Carry<State> | undefined;
 
   /** @internal */
   constructor(model: WorldModel<State>, policy: AnyPolicy, options: ImagineOptions<State>) {
-    expectModel(model);
-    expectOptions('imagine', options, OPTIONS);
-    const { start, halt, horizon, penalty, nonFinite = 'end' } = options;
+    expectModel('imagine', model);
+    expectImagineOptions(options);
+    const { actionRepeat = 1, nonFinite = 'end', start } = options;
+    const chooser = policyOf('imagine', policy);
     this.#model = model;
     this.#options = options;
-    this.#policy = policyOf(policy);
-    if (!Number.isInteger(horizon) || horizon < 0) {
-      throw new RangeError(
-        `imagine: horizon must be a non-negative integer, got ${JSON.stringify(horizon)}`,
-      );
-    }
-    if (penalty !== undefined) expectPenalty(penalty);
-    if (halt !== undefined) expectHalt(halt);
-    if (!['end', 'throw', 'keep'].includes(nonFinite)) {
-      throw new RangeError(`imagine: nonFinite must be end, throw or keep, got ${nonFinite}`);
-    }
+    this.#policy = actionRepeat === 1 ? chooser : holdActions(chooser, actionRepeat);
     this.#nonFinitePolicy = nonFinite;
+    this.#prediction = readsPrediction(options);
     const carry = start instanceof Carry ? start : undefined;
     const seed = options.seed ?? carry?.key;
     if (seed === undefined) {
@@ -101,16 +99,7 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const rows = this.#start.shape[0];
     this.#trajectory =
       options.trajectory ?? carry?.trajectory ?? Uint32Array.from({ length: rows }, (_, i) => i);
-    if (!(this.#trajectory instanceof Uint32Array)) {
-      throw new TypeError(
-        `imagine: trajectory must be a Uint32Array, got ${describe(this.#trajectory)}`,
-      );
-    }
-    if (this.#trajectory.length !== rows) {
-      throw new ShapeError(
-        `imagine: trajectory must have one id for each of the ${rows} rows, got ${this.#trajectory.length}`,
-      );
-    }
+    expectTrajectoryIds('imagine', this.#trajectory, rows);
   }
 
   /** Number of results, so far, that were not finite; each ended its row, unless they are kept. */
@@ -150,10 +139,14 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
    */
   async collect(): Promise<Trajectory> {
     const { obsSize, actionSize } = this.#model;
-    const { horizon } = this.#options;
+    const { horizon, scores, value } = this.#options;
     const [rows] = this.#start.shape;
     const trajectory = new Trajectory(rows, horizon, obsSize, actionSize);
-    const { last, length, obs, truncated } = trajectory;
+    const { last, length, obs, terminated, truncated } = trajectory;
+    if (scores !== undefined) {
+      trajectory.scores = mapValues(scores, () => zeros([rows, horizon]));
+    }
+    if (value !== undefined) trajectory.value = zeros([rows, horizon + 1]);
     const start = packed(this.#start);
     for (let row = 0; row < rows; row++) {
       const from = row * obsSize;
@@ -169,27 +162,84 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
         last.data[at] = 1;
       }
     }
+    if (trajectory.value !== undefined) {
+      const values = trajectory.value.data;
+      const bootstrap = new Float32Array(rows);
+      for (let row = 0; row < rows; row++) {
+        const steps = length[row];
+        values[row * (horizon + 1)] = this.#startValue?.[row] ?? 0;
+        const ended = steps > 0 && terminated.data[row * horizon + steps - 1] === 1;
+        bootstrap[row] = ended ? 0 : values[row * (horizon + 1) + steps];
+      }
+      trajectory.bootstrap = bootstrap;
+    }
     trajectory.nonFinite = this.#nonFinite;
     return trajectory;
   }
 
   async *#run(): AsyncGenerator<RolloutStep, void, undefined> {
-    const { horizon, onProgress } = this.#options;
-    const scratch = { model: new Scratch(), policy: new Scratch() };
+    const { horizon, onProgress, signal, value } = this.#options;
+    const memory = { model: new Scratch(), policy: new Scratch() };
     let rows: Rows<State> | undefined;
     let done = 0;
+    // What remains when the reader breaks off: then nothing below comes to its end or throws.
+    let ending: RolloutEnding = { status: 'stopped' };
     try {
-      rows = await this.#begin(scratch.model);
+      rows = await this.#begin(memory.model);
+      if (value !== undefined) rows = await this.#valueStart(rows, value);
       while (done < horizon && rows.live.includes(1)) {
-        const outcome = await this.#step(rows, done, scratch);
+        const outcome = await this.#step(rows, done, memory);
         rows = outcome.rows;
         done++;
-        onProgress?.({ step: done, horizon, rows: count(rows.live), nonFinite: this.#nonFinite });
+        let refusal: { error: unknown } | undefined;
+        try {
+          onProgress?.({ status: 'running', ...this.#count(rows, done) });
+        } catch (error) {
+          refusal = { error };
+        }
         yield outcome.step;
+        // Thrown no earlier: the carry goes on after this step, so the reader must have it.
+        if (refusal !== undefined) throw refusal.error;
       }
+      ending = { status: 'done' };
+    } catch (error) {
+      const aborted = signal?.aborted === true && error === signal.reason;
+      ending = aborted ? { status: 'aborted', reason: error } : { status: 'failed', error };
+      throw error;
     } finally {
-      if (rows !== undefined) this.#carry = await this.#finish(rows, this.#firstStep + done);
+      await this.#end(rows, done, ending);
     }
+  }
+
+  /** Leaves the carry and tells how the rollout ended. */
+  async #end(rows: Rows<State> | undefined, done: number, ending: RolloutEnding): Promise<void> {
+    let told = ending;
+    let refusal: { error: unknown } | undefined;
+    try {
+      if (rows !== undefined) this.#carry = await this.#finish(rows, this.#firstStep + done);
+    } catch (error) {
+      // What failed first is what the reader is to catch.
+      if (told.status !== 'failed') {
+        told = { status: 'failed', error };
+        refusal = { error };
+      }
+    }
+    try {
+      this.#options.onProgress?.({ ...told, ...this.#count(rows, done) });
+    } catch (error) {
+      if (told.status === 'done' || told.status === 'stopped') refusal = { error };
+    }
+    if (refusal !== undefined) throw refusal.error;
+  }
+
+  #count(rows: Rows<State> | undefined, step: number): RolloutCount {
+    return {
+      step,
+      horizon: this.#options.horizon,
+      rows: rows === undefined ? 0 : count(rows.live),
+      transitions: this.#transitions,
+      nonFinite: this.#nonFinite,
+    };
   }
 
   /** The first rows: those of the start that are finite. */
@@ -217,11 +267,13 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
       row,
       trajectory,
       policyState: gatherPolicyState(this.#given?.policyState, row),
+      value: undefined,
       live: new Uint8Array(row.length).fill(1),
     };
     if (row.length === 0) return rows;
     if (isNd(start)) {
-      rows.state = await this.#model.initial(obs, this.#modelContext(trajectory, 0, scratch));
+      const state = await this.#model.initial(obs, this.#modelContext(trajectory, 0, scratch));
+      rows.state = expectState("the model's initial", state);
       rows.owned = true;
     } else {
       const given = this.#given === undefined ? (start as State) : (this.#given.state as State);
@@ -231,29 +283,56 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     return rows;
   }
 
+  /** The first values; rows whose value is not finite do not begin, as if their start were not. */
+  async #valueStart(
+    rows: Rows<State>,
+    value: NonNullable<ImagineOptions<State>['value']>,
+  ): Promise<Rows<State>> {
+    const { signal } = this.#options;
+    const { obs, row, trajectory } = rows;
+    const values = new Float32Array(this.#trajectory.length);
+    this.#startValue = values;
+    if (row.length === 0) return rows;
+    signal?.throwIfAborted();
+    const step = this.#firstStep;
+    const answer = await valuesAt(value, obs, { key: this.#key }, step, trajectory);
+    const live = rows.live.slice();
+    for (let i = 0; i < answer.length; i++) {
+      if (!Number.isFinite(answer[i])) {
+        if (this.#nonFinitePolicy === 'throw') throw new NonFiniteError(row[i], -1);
+        this.#nonFinite++;
+        if (this.#nonFinitePolicy === 'end') {
+          live[i] = 0;
+          continue;
+        }
+      }
+      values[row[i]] = answer[i];
+    }
+    const valued = { ...rows, live, value: answer };
+    return this.#options.compact === false ? valued : this.#keepLive(valued);
+  }
+
   async #step(
     rows: Rows<State>,
     step: number,
-    scratch: { model: Scratch; policy: Scratch },
+    memory: Memory,
   ): Promise<{ step: RolloutStep; rows: Rows<State> }> {
     const { halt, horizon, penalty, signal } = this.#options;
     const { obs, trajectory } = rows;
     const model = this.#model;
 
     signal?.throwIfAborted();
-    const chosen = await this.#act(rows, step, scratch.policy);
+    const chosen = await this.#act(rows, step, memory.policy);
     signal?.throwIfAborted();
-    const context = this.#modelContext(trajectory, step, scratch.model);
+    const context = this.#modelContext(trajectory, step, memory.model);
     const result = await model.step(rows.state as State, chosen.action, context);
+    expectResult(result);
     let kept: Rows<State> | undefined;
     try {
-      const { nextObs, terminated, uncertainty, halted } = await this.#judge(
-        result,
-        rows,
-        chosen,
-        context,
-      );
+      const taken = { state: rows.state, obs, chosen, result, context };
+      const { halted, nextValue, ...judged } = await judge(this.#options, taken);
       const settled = settle({
+        ...judged,
         step,
         last: step === horizon - 1,
         row: rows.row,
@@ -261,29 +340,29 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
         live: rows.live,
         obs,
         chosen,
-        nextObs,
         result,
-        terminated,
-        uncertainty,
         coefficient: penalty?.coefficient ?? 0,
         halt: halted && {
           rows: halted,
           penalty: halt?.penalty ?? 0,
           terminates: halt?.as !== 'truncated',
         },
+        values: rows.value && nextValue && { value: rows.value, nextValue },
         policy: this.#nonFinitePolicy,
       });
-      this.#nonFinite += settled.nonFinite;
       const next: Rows<State> = {
         ...rows,
         state: result.state,
         owned: true,
-        obs: nextObs,
+        obs: judged.nextObs,
         policyState: chosen.state,
+        value: nextValue,
         live: settled.live,
       };
       kept = this.#options.compact === false ? next : await this.#compact(next);
       if (rows.owned) model.release?.(rows.state as State);
+      this.#nonFinite += settled.nonFinite;
+      this.#transitions += settled.step.row.length;
       return { step: settled.step, rows: kept };
     } finally {
       // The new state lives on only where the rows that go on hold it.
@@ -292,12 +371,14 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   }
 
   async #act(rows: Rows<State>, step: number, scratch: Scratch): Promise<PolicyResult> {
-    const { obs, policyState, trajectory } = rows;
+    const { obs, policyState, row, trajectory } = rows;
     const at = this.#firstStep + step;
     const answer = await this.#policy(obs, {
       step: at,
       trajectory,
       noise: new RowNoise(this.#key, Stream.policy, at, trajectory),
+      row,
+      startRows: this.#trajectory.length,
       state: policyState,
       scratch,
     });
@@ -308,56 +389,6 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     if (result.logProb)
       expectPerRow('imagine: logProb', result.logProb, Float32Array, trajectory.length);
     return { ...result, action: rowMajorView(result.action) };
-  }
-
-  /** Checks a model's answer; adds the caller's ends and the score. */
-  async #judge(
-    result: StepResult<State>,
-    rows: Rows<State>,
-    chosen: PolicyResult,
-    context: ModelContext,
-  ): Promise<Judgement> {
-    const { halt, penalty, terminate } = this.#options;
-    const { obs } = rows;
-    const { action } = chosen;
-    const [size] = obs.shape;
-    expectMatrix("imagine: the model's obs", result.obs, size, this.#model.obsSize);
-    // A copy, for a model may write its next answer into the same memory.
-    const nextObs = nd(packed(result.obs).slice(), result.obs.shape);
-    expectPerRow("imagine: the model's reward", result.reward, Float32Array, size);
-    const transitions = { obs, action, nextObs };
-    let terminated: Uint8Array = new Uint8Array(size);
-    if (result.terminated !== undefined) {
-      expectPerRow("imagine: the model's terminated", result.terminated, Uint8Array, size);
-      terminated = result.terminated.slice();
-    }
-    if (terminate !== undefined) {
-      const ended = await terminate({ ...transitions, noise: context.noise.in(Stream.end) });
-      expectPerRow("imagine: terminate's answer", ended, Uint8Array, size);
-      terminated = eitherFlag(terminated, ended);
-    }
-    const scored = {
-      ...transitions,
-      reward: result.reward,
-      step: context.step,
-      trajectory: context.trajectory,
-      noise: context.noise.in(Stream.score),
-      logProb: chosen.logProb,
-      state: rows.state,
-      nextState: result.state,
-    };
-    const ask = (score: UncertaintyScore) =>
-      scoreTransitions('imagine', score, result.prediction, scored);
-    const doubt = halt && (await ask(halt.detector.score));
-    // One score for both is asked once.
-    const uncertainty =
-      penalty && penalty.score !== halt?.detector.score ? await ask(penalty.score) : doubt;
-    let halted: Uint8Array | undefined;
-    if (halt !== undefined && doubt !== undefined) {
-      halted = halt.detector.unknown(doubt);
-      expectPerRow("imagine: the detector's answer", halted, Uint8Array, size);
-    }
-    return { nextObs, terminated, uncertainty: uncertainty ?? new Float32Array(size), halted };
   }
 
   /** The rows that have not ended; a state left behind is the caller's to release. */
@@ -373,13 +404,27 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
       row: gatherRows(nd(rows.row), kept).data,
       trajectory: gatherRows(nd(rows.trajectory), kept).data,
       policyState: gatherPolicyState(rows.policyState, kept),
+      value: rows.value && gatherRows(nd(rows.value), kept).data,
       live: new Uint8Array(kept.length).fill(1),
     };
   }
 
-  async #finish(rows: Rows<State>, step: number): Promise<Carry<State>> {
+  /** The rows that have not ended; a state left behind is released where the rollout made it. */
+  async #keepLive(rows: Rows<State>): Promise<Rows<State>> {
     const kept = await this.#compact(rows);
     if (rows.owned && kept.state !== rows.state) this.#model.release?.(rows.state as State);
+    return kept;
+  }
+
+  async #finish(rows: Rows<State>, step: number): Promise<Carry<State>> {
+    let kept: Rows<State>;
+    try {
+      kept = await this.#keepLive(rows);
+    } catch (error) {
+      // There will be no carry to release it by.
+      if (rows.owned) this.#model.release?.(rows.state as State);
+      throw error;
+    }
     const { obs, policyState, row, state, trajectory } = kept;
     // A state the caller passed stays the caller's: the carry must not release it.
     const release = kept.owned ? () => this.#model.release?.(state as State) : undefined;
@@ -387,108 +432,34 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
   }
 
   #modelContext(trajectory: Uint32Array, step: number, scratch: Scratch): ModelContext {
-    const { halt, penalty } = this.#options;
-    const scores = [penalty?.score, halt?.detector.score];
     const at = this.#firstStep + step;
     return {
       step: at,
       trajectory,
       noise: new RowNoise(this.#key, Stream.model, at, trajectory),
-      prediction: scores.some((score) => score !== undefined && needs(score, 'prediction')),
+      prediction: this.#prediction,
       scratch,
     };
   }
 }
 
-function policyOf(policy: AnyPolicy): Policy {
-  if (typeof policy === 'function') return policy;
-  if (typeof policy?.act === 'function') return (obs, context) => policy.act(obs, context);
-  throw new TypeError(
-    `imagine: policy must be a function or have one as act, got ${describe(policy)}`,
-  );
-}
-
-const OPTIONS = [
-  'start',
-  'horizon',
-  'seed',
-  'trajectory',
-  'penalty',
-  'halt',
-  'terminate',
-  'compact',
-  'nonFinite',
-  'signal',
-  'onProgress',
-];
-
-/** Checks what can be seen of a model before it is asked anything. */
-function expectModel(model: unknown): void {
-  const { initial, step, gather, obsSize, actionSize } = (model ?? {}) as Partial<WorldModel>;
-  const functions = Object.entries({ initial, step, gather });
-  const missing = functions.find(([, part]) => typeof part !== 'function')?.[0];
-  if (missing !== undefined) {
-    const ofTasks = typeof (model as { task?: unknown } | null)?.task === 'function';
-    const remedy =
-      model instanceof Promise
-        ? '; await it'
-        : ofTasks
-          ? '; take one of its tasks, as in model.task(id)'
-          : '';
+/** Checks that a step answered with something to go on from. */
+function expectResult(result: unknown): asserts result is StepResult<unknown> {
+  if (typeof result !== 'object' || result === null) {
     throw new TypeError(
-      `imagine: model must have a function ${missing}, got ${describe(model)}${remedy}`,
+      `imagine: the model's step must return { state, obs, reward }, got ${describe(result)}`,
     );
   }
-  if (!isCount(obsSize) || !isCount(actionSize)) {
+  expectState("the model's step", (result as { state?: unknown }).state);
+}
+
+function expectState<State>(what: string, state: State): State {
+  if (state === undefined) {
     throw new TypeError(
-      `imagine: model must have obsSize and actionSize, got ${obsSize} and ${actionSize}`,
+      `imagine: ${what} must return a state, got undefined; return null where there is none`,
     );
   }
-}
-
-function expectPenalty(penalty: NonNullable<ImagineOptions<unknown>['penalty']>): void {
-  expectOptions('imagine: penalty', penalty, ['score', 'coefficient']);
-  const { score, coefficient } = penalty;
-  if (typeof score !== 'function') {
-    throw new TypeError(
-      `imagine: penalty.score must be a function, got ${describe(score)}, such as maxAleatoric()`,
-    );
-  }
-  if (!Number.isFinite(coefficient)) {
-    throw new RangeError(
-      `imagine: penalty.coefficient must be a finite number, got ${coefficient}`,
-    );
-  }
-}
-
-function expectHalt(halt: Halt): void {
-  expectOptions('imagine: halt', halt, ['detector', 'as', 'penalty']);
-  const { detector, as = 'terminated', penalty = 0 } = halt;
-  if (typeof detector?.score !== 'function' || typeof detector.unknown !== 'function') {
-    throw new TypeError(
-      `imagine: halt.detector must have functions score and unknown, got ${describe(detector)}`,
-    );
-  }
-  if (as !== 'terminated' && as !== 'truncated') {
-    throw new RangeError(`imagine: halt.as must be terminated or truncated, got ${as}`);
-  }
-  if (!Number.isFinite(penalty)) {
-    throw new RangeError(`imagine: halt.penalty must be a finite number, got ${penalty}`);
-  }
-}
-
-function isCount(value: unknown): boolean {
-  return Number.isInteger(value) && (value as number) >= 0;
-}
-
-/** What is seen of a start. */
-function obsOf(start: unknown): unknown {
-  if (isNd(start)) return start;
-  const obs = (start as { obs?: unknown } | null | undefined)?.obs;
-  if (isNd(obs)) return obs;
-  throw new TypeError(
-    `imagine: start must be a view [B, S], a carry, or a state with its observations as obs, got ${describe(start)}`,
-  );
+  return state;
 }
 
 function count(flags: Uint8Array): number {

@@ -1,7 +1,7 @@
 import type { StepResult } from '../dynamics/contract.js';
 import { eitherFlag } from '../dynamics/per-row.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
-import { gatherRows, type NdView, nd, packed } from '../nd.js';
+import { gatherRows, type NdView, nd, packed, type TypedArray } from '../nd.js';
 import type { PolicyResult } from './policy.js';
 import type { RolloutStep } from './step.js';
 
@@ -21,8 +21,16 @@ export interface StepFacts {
   result: StepResult<unknown>;
   /** Ends by the model and by the caller. */
   terminated: Uint8Array;
+  /** What is recorded as uncertainty. */
   uncertainty: Float32Array;
+  /** The penalty's coefficient, 0 without one, and its score. */
   coefficient: number;
+  charged: Float32Array;
+  /** Values of the observations before and after; undefined without a value function. */
+  values: { value: Float32Array; nextValue: Float32Array } | undefined;
+  /** Further scores and extras to record; undefined when none was asked for. */
+  scores: Readonly<Record<string, Float32Array>> | undefined;
+  extras: Readonly<Record<string, NdView<TypedArray>>> | undefined;
   /** Rows stopped for their uncertainty, what that costs, and whether it counts as an end. */
   halt: { rows: Uint8Array; penalty: number; terminates: boolean } | undefined;
   /** What to do with rows whose result is not finite. */
@@ -66,7 +74,8 @@ export function settle(facts: StepFacts): {
   live: Uint8Array;
   nonFinite: number;
 } {
-  const { chosen, coefficient, halt, last, obs, result, row, trajectory, uncertainty } = facts;
+  const { charged, chosen, coefficient, extras, halt, last, obs, result, row } = facts;
+  const { scores, trajectory, uncertainty, values } = facts;
   const terminated =
     halt?.terminates === true ? eitherFlag(facts.terminated, halt.rows) : facts.terminated;
   const cut = halt?.terminates === false ? halt.rows : undefined;
@@ -75,7 +84,7 @@ export function settle(facts: StepFacts): {
   const reward = new Float32Array(size);
   for (let i = 0; i < size; i++) {
     // Without a coefficient the reward stays as it is, whatever the score.
-    if (coefficient !== 0) penalty[i] = coefficient * uncertainty[i];
+    if (coefficient !== 0) penalty[i] = coefficient * charged[i];
     if (halt !== undefined && halt.rows[i] !== 0) {
       penalty[i] = (Number.isFinite(penalty[i]) ? penalty[i] : 0) + halt.penalty;
     }
@@ -96,6 +105,7 @@ export function settle(facts: StepFacts): {
     if (facts.live[i] === 0) continue;
     const finite =
       Number.isFinite(reward[i]) &&
+      (values === undefined || Number.isFinite(values.nextValue[i])) &&
       isFiniteRow(nextObs, i * obsSize, obsSize) &&
       isFiniteRow(action, i * actionSize, actionSize);
     if (!finite) {
@@ -117,6 +127,7 @@ export function settle(facts: StepFacts): {
     discount[i] = 1 - flags[i];
   }
   const member = result.prediction?.member ?? result.extras?.member;
+  const take = (perRow: Float32Array) => gatherRows(nd(perRow), rows).data;
   return {
     live,
     nonFinite,
@@ -127,10 +138,10 @@ export function settle(facts: StepFacts): {
       obs: gatherRows(obs, rows),
       action: gatherRows(chosen.action, rows),
       nextObs: gatherRows(facts.nextObs, rows),
-      reward: gatherRows(nd(reward), rows).data,
-      rawReward: gatherRows(nd(result.reward), rows).data,
-      uncertainty: gatherRows(nd(uncertainty), rows).data,
-      penalty: gatherRows(nd(penalty), rows).data,
+      reward: take(reward),
+      rawReward: take(result.reward),
+      uncertainty: take(uncertainty),
+      penalty: take(penalty),
       terminated: flags,
       truncated,
       discount,
@@ -138,10 +149,21 @@ export function settle(facts: StepFacts): {
         member instanceof Int32Array
           ? gatherRows(nd(member), rows).data
           : new Int32Array(taken).fill(-1),
-      ...(chosen.logProb && { logProb: gatherRows(nd(chosen.logProb), rows).data }),
+      ...(chosen.logProb && { logProb: take(chosen.logProb) }),
+      ...(values && { value: take(values.value), nextValue: take(values.nextValue) }),
+      ...(scores && { scores: mapValues(scores, take) }),
+      ...(extras && { extras: mapValues(extras, (extra) => gatherRows(extra, rows)) }),
       dropped: gatherRows(nd(row), droppedRows.subarray(0, dropped)).data,
     },
   };
+}
+
+/** A record with each entry turned into another. */
+export function mapValues<A, B>(
+  record: Readonly<Record<string, A>>,
+  turn: (value: A) => B,
+): Record<string, B> {
+  return Object.fromEntries(Object.entries(record).map(([name, value]) => [name, turn(value)]));
 }
 
 /** The places of the nonzero flags, in order. */

@@ -1,4 +1,4 @@
-import type { NdView } from '../nd.js';
+import type { NdView, TypedArray } from '../nd.js';
 
 /** One step of the rows that took it, `b` of them. Its arrays are never written again. */
 export interface RolloutStep {
@@ -18,9 +18,9 @@ export interface RolloutStep {
   reward: Float32Array;
   /** The model's reward, `[b]`. */
   rawReward: Float32Array;
-  /** The score of the prediction, `[b]`; 0 when none was asked for. */
+  /** The score recorded as uncertainty, `[b]`; 0 when none was asked for. */
   uncertainty: Float32Array;
-  /** `coefficient * uncertainty`, and what a halt costs, `[b]`. */
+  /** The penalty's coefficient times its score, and what a halt costs, `[b]`. */
   penalty: Float32Array;
   /** 1 where the episode ended in `nextObs`, `[b]`. */
   terminated: Uint8Array;
@@ -32,6 +32,14 @@ export interface RolloutStep {
   member: Int32Array;
   /** Log-density of the actions, `[b]`; absent when the policy gave none. */
   logProb?: Float32Array;
+  /** Value of `obs`, `[b]`; absent without a value function. */
+  value?: Float32Array;
+  /** Value of `nextObs`, `[b]`, where the episode ended too; absent without a value function. */
+  nextValue?: Float32Array;
+  /** Further scores by name, `[b]` each; absent when none was asked for. */
+  scores?: Readonly<Record<string, Float32Array>>;
+  /** Recorded extras by name, `[b, ...]` each; absent when none was asked for. */
+  extras?: Readonly<Record<string, NdView<TypedArray>>>;
   /**
    * Rows of the start whose result at this step was not finite: they ended one step earlier, and that
    * earlier step was their last.

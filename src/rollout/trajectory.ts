@@ -1,6 +1,11 @@
-import { type NdView, nd, packed, sizeOf, type TypedArray, zeros } from '../nd.js';
+import { gatherRows, type NdView, nd, packed, sizeOf, type TypedArray, zeros } from '../nd.js';
+import { mapValues } from './settle.js';
 
-/** The valid steps of a trajectory as rows, ordered by start and then by step; `N` in all. */
+/**
+ * The valid steps of a trajectory as rows, ordered by start and then by step; `N` in all.
+ *
+ * What was asked for by name is under `score.<name>` and `extra.<name>`.
+ */
 export type Transitions = {
   /** Float32 `[N, S]`. */
   obs: NdView;
@@ -10,9 +15,9 @@ export type Transitions = {
   reward: Float32Array;
   /** The model's reward, `[N]`. */
   rawReward: Float32Array;
-  /** The score of the prediction, `[N]`; 0 when none was asked for. */
+  /** The score recorded as uncertainty, `[N]`; 0 when none was asked for. */
   uncertainty: Float32Array;
-  /** `coefficient * uncertainty`, and what a halt costs, `[N]`. */
+  /** The penalty's coefficient times its score, and what a halt costs, `[N]`. */
   penalty: Float32Array;
   /** Float32 `[N, S]`. */
   nextObs: NdView;
@@ -28,6 +33,14 @@ export type Transitions = {
   member: Int32Array;
   /** Log-density of the actions, `[N]`; absent when the policy gave none. */
   logProb?: Float32Array;
+  /** Value of `obs`, `[N]`; absent without a value function. */
+  value?: Float32Array;
+  /** Value of `nextObs`, `[N]`, where the episode ended too; absent without a value function. */
+  nextValue?: Float32Array;
+  /** A further score, `[N]`. */
+  [score: `score.${string}`]: Float32Array;
+  /** A recorded extra, `[N, ...]`. */
+  [extra: `extra.${string}`]: NdView<TypedArray>;
 };
 
 /**
@@ -46,9 +59,9 @@ export class Trajectory {
   readonly reward: NdView;
   /** The model's reward, float32 `[B, T]`. */
   readonly rawReward: NdView;
-  /** The score of the prediction, float32 `[B, T]`; 0 when none was asked for. */
+  /** The score recorded as uncertainty, float32 `[B, T]`; 0 when none was asked for. */
   readonly uncertainty: NdView;
-  /** `coefficient * uncertainty`, and what a halt costs, float32 `[B, T]`. */
+  /** The penalty's coefficient times its score, and what a halt costs, float32 `[B, T]`. */
   readonly penalty: NdView;
   /** 1 where the episode ended in `obs[b, t + 1]`, uint8 `[B, T]`. */
   readonly terminated: NdView<Uint8Array>;
@@ -64,13 +77,19 @@ export class Trajectory {
   readonly member: NdView<Int32Array>;
   /** Log-density of the actions, float32 `[B, T]`; absent when the policy gave none. */
   logProb?: NdView;
-  /** Value of each observation, float32 `[B, T + 1]`; absent without a value function. */
+  /**
+   * Value of each observation as the value function gave it, where the episode ended too, float32
+   * `[B, T + 1]`; absent without one.
+   */
   value?: NdView;
-  /** What stands for the rewards after each row's last step: its value, 0 where it terminated, `[B]`. */
+  /**
+   * What stands for the rewards after each row's last step: the value of its last observation, the start's
+   * for a row of no steps; 0 where it terminated, or never began for a start that is not finite. `[B]`.
+   */
   bootstrap?: Float32Array;
   /** Further scores by name, float32 `[B, T]` each; absent when none was asked for. */
   scores?: Readonly<Record<string, NdView>>;
-  /** Recorded extras by name, `[B, T, ...]` each; absent when none was asked for. */
+  /** Recorded extras by name, `[B, T, ...]` each; absent when none was asked for, or before any step. */
   extras?: Readonly<Record<string, NdView<TypedArray>>>;
   /** Number of steps of each row, `[B]`. */
   readonly length: Int32Array;
@@ -94,6 +113,31 @@ export class Trajectory {
     this.discount = scalars();
     this.member = nd(new Int32Array(rows * horizon).fill(-1), [rows, horizon]);
     this.length = new Int32Array(rows);
+  }
+
+  /**
+   * Some rows, in the order given, with everything that is known of them; `nonFinite` stays that of the whole.
+   *
+   * @param rows - row numbers within `B`; repeats are allowed
+   * @returns a trajectory `[rows.length, T]` with arrays of its own
+   * @throws RangeError when a row number is outside the trajectory
+   */
+  gather(rows: Int32Array): Trajectory {
+    const [, horizon, actionSize] = this.action.shape;
+    const some = new Trajectory(rows.length, horizon, this.obs.shape[2], actionSize);
+    for (const name of FIELDS) {
+      const view: NdView<Float32Array | Int32Array | Uint8Array> = this[name];
+      some[name].data.set(gatherRows(view, rows).data);
+    }
+    some.length.set(gatherRows(nd(this.length), rows).data);
+    const { bootstrap, extras, logProb, scores, value } = this;
+    if (logProb !== undefined) some.logProb = gatherRows(logProb, rows);
+    if (value !== undefined) some.value = gatherRows(value, rows);
+    if (bootstrap !== undefined) some.bootstrap = gatherRows(nd(bootstrap), rows).data;
+    if (scores !== undefined) some.scores = mapValues(scores, (score) => gatherRows(score, rows));
+    if (extras !== undefined) some.extras = mapValues(extras, (extra) => gatherRows(extra, rows));
+    some.nonFinite = this.nonFinite;
+    return some;
   }
 
   /**
@@ -131,6 +175,8 @@ export class Trajectory {
     };
     const floats = (view: NdView) => take(view, horizon, 0, new Float32Array(count));
     const flags = (view: NdView<Uint8Array>) => take(view, horizon, 0, new Uint8Array(count));
+    const values = (view: NdView, shift: number) =>
+      take(view, horizon + 1, shift, new Float32Array(count));
     const observations = (shift: number) =>
       nd(take(this.obs, horizon + 1, shift, new Float32Array(count * obsSize)), [count, obsSize]);
     const actions = take(this.action, horizon, 0, new Float32Array(count * actionSize));
@@ -148,6 +194,40 @@ export class Trajectory {
       stepIndex,
       member: take(this.member, horizon, 0, new Int32Array(count)),
       ...(this.logProb && { logProb: floats(this.logProb) }),
+      ...(this.value && { value: values(this.value, 0), nextValue: values(this.value, 1) }),
+      ...named('score', this.scores, floats),
+      ...named('extra', this.extras, (extra) => {
+        const inner = extra.shape.slice(2);
+        const store = extra.data.constructor as new (length: number) => TypedArray;
+        const out = take(extra, horizon, 0, new store(count * sizeOf(inner)));
+        return nd(out, [count, ...inner]);
+      }),
     };
   }
+}
+
+/** The arrays that every trajectory has. */
+const FIELDS = [
+  'obs',
+  'action',
+  'reward',
+  'rawReward',
+  'uncertainty',
+  'penalty',
+  'terminated',
+  'truncated',
+  'last',
+  'mask',
+  'discount',
+  'member',
+] as const;
+
+/** The entries of a record under a family's name, such as `score.disagreement`. */
+function named<A, B, Family extends string>(
+  family: Family,
+  record: Readonly<Record<string, A>> = {},
+  turn: (value: A) => B,
+): Record<`${Family}.${string}`, B> {
+  const entries = Object.entries(record).map(([name, value]) => [`${family}.${name}`, turn(value)]);
+  return Object.fromEntries(entries);
 }

@@ -568,7 +568,7 @@ describe('a rollout', () => {
     expect(later).toEqual(now);
   });
 
-  test('reports its progress after every step', async () => {
+  test('reports its progress after every step and at the end', async () => {
     const seen: RolloutProgress[] = [];
     await imagine(lineWorld({ end: 3, broken: (x) => x === 11 }), constantly(1), {
       start: nd([[1], [0], [10]]),
@@ -576,10 +576,12 @@ describe('a rollout', () => {
       seed: 0,
       onProgress: (progress) => seen.push(progress),
     }).collect();
+    const horizon = 4;
     expect(seen).toEqual([
-      { step: 1, horizon: 4, rows: 2, nonFinite: 1 },
-      { step: 2, horizon: 4, rows: 1, nonFinite: 1 },
-      { step: 3, horizon: 4, rows: 0, nonFinite: 1 },
+      { status: 'running', step: 1, horizon, rows: 2, transitions: 2, nonFinite: 1 },
+      { status: 'running', step: 2, horizon, rows: 1, transitions: 4, nonFinite: 1 },
+      { status: 'running', step: 3, horizon, rows: 0, transitions: 5, nonFinite: 1 },
+      { status: 'done', step: 3, horizon, rows: 0, transitions: 5, nonFinite: 1 },
     ]);
   });
 
@@ -682,7 +684,7 @@ describe('bad input is refused with what must hold', () => {
 
   test('a misspelt option, and no options', () => {
     expect(() => imagine(world, policy, { ...options, horizn: 3 } as never)).toThrow(
-      "imagine: options must be among start, horizon, seed, trajectory, penalty, halt, terminate, compact, nonFinite, signal, onProgress, got 'horizn'",
+      "imagine: options must be among start, horizon, seed, trajectory, actionRepeat, penalty, uncertainty, scores, halt, terminate, value, record, compact, nonFinite, signal, onProgress, got 'horizn'",
     );
     expect(() => imagine(world, policy, undefined as never)).toThrow(TypeError);
   });
@@ -748,6 +750,43 @@ describe('bad input is refused with what must hold', () => {
       step: () => ({ state: 0, obs: start, reward: new Float32Array(2), ...change }),
     };
     await expect(imagine(odd, policy, options).collect()).rejects.toThrow(kind);
+  });
+
+  test.each([
+    [
+      'step without an answer',
+      { step: () => undefined },
+      'step must return { state, obs, reward }',
+    ],
+    [
+      'step that is one number',
+      { step: () => 3 },
+      'step must return { state, obs, reward }, got num',
+    ],
+    [
+      'step without a state',
+      { step: () => ({ obs: start, reward: new Float32Array(2) }) },
+      "the model's step must return a state, got undefined",
+    ],
+    [
+      'initial without a state',
+      { initial: () => undefined },
+      "model's initial must return a state",
+    ],
+  ])('a model’s %s', async (_, change, message) => {
+    const odd = { ...world, ...change } as never;
+    await expect(imagine(odd, policy, options).collect()).rejects.toThrow(message);
+  });
+
+  test.each([
+    ['no count of repeats', { actionRepeat: 0 }, 'actionRepeat must be a positive integer, got 0'],
+    ['an uncertainty that is no score', { uncertainty: 1 }, 'uncertainty must be a function'],
+    ['scores that are none', { scores: { a: null } }, 'scores.a must be a function, got null'],
+    ['a value that is none', { value: new Float32Array(2) }, 'value must be a function'],
+    ['a name in place of names', { record: 'clipped' }, 'record must be an array of names'],
+    ['a progress that is no function', { onProgress: {} }, 'onProgress must be a function'],
+  ])('%s', (_, change, message) => {
+    expect(() => imagine(world, policy, { ...options, ...change } as never)).toThrow(message);
   });
 
   test('a penalty on a model that predicts nothing', async () => {

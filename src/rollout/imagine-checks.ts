@@ -1,0 +1,167 @@
+/** What can be said of a rollout's model and options before anything is asked. */
+
+import type { WorldModel } from '../dynamics/contract.js';
+import { describe, isNd, ShapeError } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
+import { expectCount } from '../runtime/row-chunks.js';
+import type { Halt, ImagineOptions } from './imagine-options.js';
+import type { StepOptions } from './judge.js';
+
+const OPTIONS = [
+  'start',
+  'horizon',
+  'seed',
+  'trajectory',
+  'actionRepeat',
+  'penalty',
+  'uncertainty',
+  'scores',
+  'halt',
+  'terminate',
+  'value',
+  'record',
+  'compact',
+  'nonFinite',
+  'signal',
+  'onProgress',
+];
+
+/**
+ * Checks everything of the options but what depends on the start.
+ *
+ * @throws TypeError or RangeError naming the option, what must hold and what came
+ */
+export function expectImagineOptions(options: StepOptions): void {
+  expectOptions('imagine', options, OPTIONS);
+  const { actionRepeat, halt, horizon, nonFinite, penalty, record, scores } = options;
+  if (!Number.isInteger(horizon) || horizon < 0) {
+    throw new RangeError(
+      `imagine: horizon must be a non-negative integer, got ${JSON.stringify(horizon)}`,
+    );
+  }
+  if (actionRepeat !== undefined) expectCount('imagine: actionRepeat', actionRepeat);
+  for (const name of ['uncertainty', 'terminate', 'value', 'onProgress'] as const) {
+    if (options[name] !== undefined) expectFunction(`imagine: ${name}`, options[name]);
+  }
+  if (penalty !== undefined) expectPenalty(penalty, options.uncertainty !== undefined);
+  if (halt !== undefined) expectHalt(halt);
+  if (scores !== undefined) {
+    if (typeof scores !== 'object' || scores === null) {
+      throw new TypeError(`imagine: scores must be an object of scores, got ${describe(scores)}`);
+    }
+    for (const [name, score] of Object.entries(scores)) {
+      expectFunction(`imagine: scores.${name}`, score);
+    }
+  }
+  if (record !== undefined) {
+    if (!Array.isArray(record) || record.some((name) => typeof name !== 'string')) {
+      throw new TypeError(
+        `imagine: record must be an array of names of the model's extras, got ${describe(record)}`,
+      );
+    }
+  }
+  if (nonFinite !== undefined && !['end', 'throw', 'keep'].includes(nonFinite)) {
+    throw new RangeError(`imagine: nonFinite must be end, throw or keep, got ${nonFinite}`);
+  }
+}
+
+/**
+ * Checks what can be seen of a model before it is asked anything.
+ *
+ * @param what - the name used in messages
+ * @throws TypeError when something is missing
+ */
+export function expectModel(what: string, model: unknown): void {
+  const { initial, step, gather, obsSize, actionSize } = (model ?? {}) as Partial<WorldModel>;
+  const functions = Object.entries({ initial, step, gather });
+  const missing = functions.find(([, part]) => typeof part !== 'function')?.[0];
+  if (missing !== undefined) {
+    const ofTasks = typeof (model as { task?: unknown } | null)?.task === 'function';
+    const remedy =
+      model instanceof Promise
+        ? '; await it'
+        : ofTasks
+          ? '; take one of its tasks, as in model.task(id)'
+          : '';
+    throw new TypeError(
+      `${what}: model must have a function ${missing}, got ${describe(model)}${remedy}`,
+    );
+  }
+  if (!isCount(obsSize) || !isCount(actionSize)) {
+    throw new TypeError(
+      `${what}: model must have obsSize and actionSize, got ${obsSize} and ${actionSize}`,
+    );
+  }
+}
+
+/**
+ * Checks the ids of rows.
+ *
+ * @param what - the name used in messages
+ * @throws TypeError for another kind of array, `ShapeError` for another length
+ */
+export function expectTrajectoryIds(what: string, ids: unknown, rows: number): void {
+  if (!(ids instanceof Uint32Array)) {
+    throw new TypeError(`${what}: trajectory must be a Uint32Array, got ${describe(ids)}`);
+  }
+  if (ids.length !== rows) {
+    throw new ShapeError(
+      `${what}: trajectory must have one id for each of the ${rows} rows, got ${ids.length}`,
+    );
+  }
+}
+
+/** What is seen of a start. */
+export function obsOf(start: unknown): unknown {
+  if (isNd(start)) return start;
+  const obs = (start as { obs?: unknown } | null | undefined)?.obs;
+  if (isNd(obs)) return obs;
+  throw new TypeError(
+    `imagine: start must be a view [B, S], a carry, or a state with its observations as obs, got ${describe(start)}`,
+  );
+}
+
+function expectPenalty(
+  penalty: NonNullable<ImagineOptions<unknown>['penalty']>,
+  elsewhere: boolean,
+): void {
+  expectOptions('imagine: penalty', penalty, ['score', 'coefficient']);
+  const { score, coefficient } = penalty;
+  if (typeof score !== 'function' && !(score === undefined && elsewhere)) {
+    throw new TypeError(
+      `imagine: penalty.score must be a function, got ${describe(score)}, such as maxAleatoric(); ` +
+        'or give one as uncertainty',
+    );
+  }
+  if (!Number.isFinite(coefficient)) {
+    throw new RangeError(
+      `imagine: penalty.coefficient must be a finite number, got ${coefficient}`,
+    );
+  }
+}
+
+function expectHalt(halt: Halt): void {
+  expectOptions('imagine: halt', halt, ['detector', 'as', 'penalty']);
+  const { detector, as = 'terminated', penalty = 0 } = halt;
+  if (typeof detector?.score !== 'function' || typeof detector.unknown !== 'function') {
+    throw new TypeError(
+      `imagine: halt.detector must have functions score and unknown, got ${describe(detector)}`,
+    );
+  }
+  if (as !== 'terminated' && as !== 'truncated') {
+    throw new RangeError(`imagine: halt.as must be terminated or truncated, got ${as}`);
+  }
+  if (!Number.isFinite(penalty)) {
+    throw new RangeError(`imagine: halt.penalty must be a finite number, got ${penalty}`);
+  }
+}
+
+function expectFunction(what: string, value: unknown): void {
+  if (typeof value !== 'function') {
+    throw new TypeError(`${what} must be a function, got ${describe(value)}`);
+  }
+}
+
+function isCount(value: unknown): boolean {
+  return Number.isInteger(value) && (value as number) >= 0;
+}
