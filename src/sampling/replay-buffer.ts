@@ -349,6 +349,42 @@ export class ReplayBuffer<const S extends ReplaySchema = ReplaySchema> implement
     return { start, length };
   }
 
+  /**
+   * A buffer of another capacity with the newest rows of this one, in their order: as if only they had
+   * been added, except that a row whose predecessors are gone is still not the first of its episode.
+   *
+   * Rows are numbered anew and lie in other slots, so samplers that remember slots must be made anew.
+   *
+   * @param capacity - number of rows, 1 to 2^30
+   * @returns a new buffer; this one where the capacity is the same
+   * @throws RangeError when the capacity is out of range, or there is not enough memory
+   *
+   * @example
+   * ```ts @import.meta.vitest
+   * const { ReplayBuffer } = await import('umwelt/sampling');
+   * const buffer = new ReplayBuffer({ capacity: 4, schema: { reward: 'float32' } });
+   * buffer.addBatch({ reward: Float32Array.of(1, 2, 3, 4, 5) });
+   * expect([...buffer.resized(2).columns.reward]).toEqual([4, 5]);
+   * ```
+   */
+  resized(capacity: number): ReplayBuffer<S> {
+    if (capacity === this.capacity) return this;
+    const other = new ReplayBuffer<S>({ capacity, schema: this.schema });
+    const kept = Math.min(this.size, capacity);
+    const oldest = this.#added - kept;
+    const first = oldest % this.capacity;
+    // The rows lie from one slot on, around the ring's end where need be.
+    const before = Math.min(kept, this.capacity - first);
+    for (const [i, { width, data }] of this.#stores.entries()) {
+      const to = other.#stores[i].data;
+      to.set(data.subarray(first * width, (first + before) * width));
+      to.set(data.subarray(0, (kept - before) * width), before * width);
+    }
+    other.#added = kept;
+    other.#episodes = this.#episodes.since(oldest);
+    return other;
+  }
+
   /** The whole state, copied. */
   snapshot(): ReplaySnapshot {
     const rows = this.size;
@@ -397,7 +433,7 @@ export class ReplayBuffer<const S extends ReplaySchema = ReplaySchema> implement
       (added === 0 ? begins.length === 0 && open === 0 : begins[0] <= added - size) &&
       begins.every(
         (row, i) =>
-          Number.isSafeInteger(row) && row >= 0 && row < added && (i === 0 || row > begins[i - 1]),
+          Number.isSafeInteger(row) && row >= -1 && row < added && (i === 0 || row > begins[i - 1]),
       ) &&
       !(begins[1] <= added - size);
     if (!sound) {

@@ -54,6 +54,21 @@ export class EpisodeLog {
     return place + 1 < this.count ? this.#begins[this.#first + place + 1] : added;
   }
 
+  /**
+   * The log of the rows from one on, numbered from 0. An episode that began before it begins at -1: its
+   * first row is none of these.
+   */
+  since(oldest: number): EpisodeLog {
+    const log = new EpisodeLog();
+    const begins = this.#begins;
+    for (let i = this.#first; i < begins.length; i++) {
+      if (i + 1 < begins.length && begins[i + 1] <= oldest) continue;
+      log.#begins.push(Math.max(begins[i] - oldest, -1));
+    }
+    log.open = this.open;
+    return log;
+  }
+
   /** First rows of the stored episodes, oldest first. */
   toArray(): Float64Array {
     return Float64Array.from(this.#begins.slice(this.#first));

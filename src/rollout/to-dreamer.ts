@@ -1,0 +1,159 @@
+import { type NdView, nd } from '../nd.js';
+import type { Trajectory } from './trajectory.js';
+import {
+  copyOf,
+  expectOptionalView,
+  expectView,
+  lengthsOf,
+  trajectoryOf,
+} from './trajectory-parts.js';
+
+/**
+ * A batch of episodes as Dreamer's replay holds them: one entry an observation, with what arrived together
+ * with it and the action chosen upon it.
+ */
+export interface DreamerTrajectory {
+  /** Float32 `[B, T + 1, S]`. */
+  readonly obs: NdView;
+  /**
+   * The action chosen after seeing `obs[b, t]`, float32 `[B, T + 1, A]`; 0 at the last observation, after
+   * which none is taken.
+   */
+  readonly action: NdView;
+  /** The reward that came with `obs[b, t]`, float32 `[B, T + 1]`; 0 at the first. */
+  readonly reward: NdView;
+  /** 1 at the first observation of an episode, uint8 `[B, T + 1]`. */
+  readonly isFirst: NdView<Uint8Array>;
+  /** 1 at the last observation, however the episode ended, uint8 `[B, T + 1]`. */
+  readonly isLast: NdView<Uint8Array>;
+  /** 1 at the last observation where the episode is over and not only cut, uint8 `[B, T + 1]`. */
+  readonly isTerminal: NdView<Uint8Array>;
+  /** 1 for observations that were made, uint8 `[B, T + 1]`; what the others hold means nothing. */
+  readonly mask?: NdView<Uint8Array>;
+}
+
+/**
+ * A trajectory in Dreamer's arrival alignment: the reward and the flags at index `t` belong to the
+ * transition into `obs[b, t]`, the action at `t` to the one out of it.
+ *
+ * The model's input at `t` is therefore the action at `t - 1`. A row that was cut has `isLast` without
+ * `isTerminal`; rows without a step have mask 0 throughout.
+ *
+ * Source: danijar/dreamerv3, `embodied/core/driver.py` (an entry joins an observation with the action
+ * chosen upon it, zero where `is_last`), `embodied/envs/from_gym.py` (reward 0 and `is_first` at a
+ * reset) and `dreamerv3/agent.py` (the previous actions are the stored ones, one step later).
+ *
+ * @returns copies
+ */
+export function toDreamer(trajectory: Trajectory): Required<DreamerTrajectory> {
+  const { obs, length } = trajectory;
+  const [rows, horizon, actionSize] = trajectory.action.shape;
+  const places = horizon + 1;
+  const action = new Float32Array(rows * places * actionSize);
+  const reward = new Float32Array(rows * places);
+  const isFirst = new Uint8Array(rows * places);
+  const isLast = new Uint8Array(rows * places);
+  const isTerminal = new Uint8Array(rows * places);
+  const mask = new Uint8Array(rows * places);
+  const actions = copyOf(trajectory.action);
+  const rewards = copyOf(trajectory.reward);
+  const last = copyOf(trajectory.last);
+  const terminated = copyOf(trajectory.terminated);
+  for (let row = 0; row < rows; row++) {
+    const steps = length[row];
+    if (steps === 0) continue;
+    const from = row * horizon;
+    const to = row * places;
+    action.set(actions.subarray(from * actionSize, (from + steps) * actionSize), to * actionSize);
+    reward.set(rewards.subarray(from, from + steps), to + 1);
+    isLast.set(last.subarray(from, from + steps), to + 1);
+    isTerminal.set(terminated.subarray(from, from + steps), to + 1);
+    isFirst[to] = 1;
+    mask.fill(1, to, to + steps + 1);
+  }
+  const shape = [rows, places];
+  return {
+    obs: nd(copyOf(obs), obs.shape),
+    action: nd(action, [rows, places, actionSize]),
+    reward: nd(reward, shape),
+    isFirst: nd(isFirst, shape),
+    isLast: nd(isLast, shape),
+    isTerminal: nd(isTerminal, shape),
+    mask: nd(mask, shape),
+  };
+}
+
+/**
+ * A trajectory of Dreamer's arrays, such as windows of its replay.
+ *
+ * The reward and flags of a row's first observation, and the action at its last, belong to no transition
+ * here and are not read. A row whose last step is no end counts as truncated, and so does one that is
+ * last and not terminal; a step that was both terminated and truncated comes back as terminated.
+ *
+ * @param replay - views of any strides; without a mask, a row lasts up to its first `isLast`
+ * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
+ * @throws RangeError when a row spans two episodes
+ */
+export function fromDreamer(replay: DreamerTrajectory): Trajectory {
+  const what = 'fromDreamer';
+  const obs = expectView(`${what}: obs`, replay.obs, Float32Array, [null, null, null]);
+  const [rows, places, obsSize] = replay.obs.shape;
+  const given = expectView(`${what}: action`, replay.action, Float32Array, [rows, places, null]);
+  const actionSize = replay.action.shape[2];
+  const shape = [rows, places];
+  const rewards = expectView(`${what}: reward`, replay.reward, Float32Array, shape);
+  const isFirst = expectView(`${what}: isFirst`, replay.isFirst, Uint8Array, shape);
+  const isLast = expectView(`${what}: isLast`, replay.isLast, Uint8Array, shape);
+  const isTerminal = expectView(`${what}: isTerminal`, replay.isTerminal, Uint8Array, shape);
+  const mask = expectOptionalView(`${what}: mask`, replay.mask, Uint8Array, shape);
+  const length = arrivals(what, rows, places, mask, isLast);
+  const horizon = Math.max(places - 1, 0);
+  const action = new Float32Array(rows * horizon * actionSize);
+  const reward = new Float32Array(rows * horizon);
+  const terminated = new Uint8Array(rows * horizon);
+  const truncated = new Uint8Array(rows * horizon);
+  for (let row = 0; row < rows; row++) {
+    for (let t = 0; t < length[row]; t++) {
+      const at = row * horizon + t;
+      const arrival = row * places + t + 1;
+      if (isFirst[arrival] !== 0) {
+        throw new RangeError(
+          `${what}: a row must lie within one episode, got another's first observation at ` +
+            `[${row}, ${t + 1}]; split rows where episodes end`,
+        );
+      }
+      const source = (arrival - 1) * actionSize;
+      for (let d = 0; d < actionSize; d++) action[at * actionSize + d] = given[source + d];
+      reward[at] = rewards[arrival];
+      terminated[at] = isTerminal[arrival];
+      const ends = isLast[arrival] !== 0 || t === length[row] - 1;
+      truncated[at] = ends && terminated[at] === 0 ? 1 : 0;
+    }
+  }
+  return trajectoryOf(what, {
+    rows,
+    horizon,
+    obsSize,
+    actionSize,
+    obs,
+    action,
+    reward,
+    terminated,
+    truncated,
+    length,
+  });
+}
+
+/** Steps of each row, one fewer than its observations. */
+function arrivals(
+  what: string,
+  rows: number,
+  places: number,
+  mask: Uint8Array | undefined,
+  isLast: Uint8Array,
+): Int32Array {
+  // The flags of the first observation belong to a transition before the row.
+  const flags = mask === undefined ? isLast.slice() : isLast;
+  if (mask === undefined) for (let row = 0; row < rows; row++) flags[row * places] = 0;
+  return lengthsOf(what, rows, places, mask, [flags]).map((seen) => Math.max(seen - 1, 0));
+}
