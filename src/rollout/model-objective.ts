@@ -8,22 +8,13 @@ import { expectPerRow } from '../dynamics/per-row.js';
 import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
 import type { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
-import {
-  describe,
-  expectMatrix,
-  gatherRows,
-  isNd,
-  type NdView,
-  nd,
-  packed,
-  rowMajorView,
-  zeros,
-} from '../nd.js';
+import { describe, expectMatrix, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import type { Actions, Objective, ObjectiveContext } from './planner.js';
+import { repeatStart } from './repeat-start.js';
 import { type ValueFunction, valuesOf } from './value.js';
 
 /** How a model values action sequences. */
@@ -126,7 +117,13 @@ async function evaluate<State>(
     prediction: uncertainty !== undefined && needs(uncertainty.score, 'prediction'),
     scratch: context.scratch,
   });
-  let { state, obs } = await begin(model, settings, context.start, count, modelContext(0));
+  let { state, obs } = await repeatStart(
+    'modelObjective',
+    model,
+    context.start,
+    count * particles,
+    modelContext(0),
+  );
   try {
     let factor = 1;
     let doubtFactor = uncertainty?.weight ?? 0;
@@ -162,31 +159,6 @@ async function evaluate<State>(
     model.release?.(state);
   }
   return meanOver(futures.values, starts, count, particles);
-}
-
-/** The state of all futures, which is this call's to release, and what is seen of it. */
-async function begin<State>(
-  model: WorldModel<State>,
-  settings: Settings,
-  start: NdView | State,
-  count: number,
-  context: ModelContext,
-): Promise<{ state: State; obs: NdView }> {
-  const copies = count * settings.particles;
-  const rows = Int32Array.from(context.trajectory, (_, row) => Math.floor(row / copies));
-  if (isNd(start)) {
-    const one = expectMatrix('modelObjective: start', start, null, model.obsSize);
-    const obs = gatherRows(one, rows);
-    return { state: await model.initial(obs, context), obs };
-  }
-  const seen: unknown = (start as { obs?: unknown }).obs;
-  if (!isNd(seen)) {
-    throw new TypeError(
-      `modelObjective: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
-    );
-  }
-  const one = expectMatrix('modelObjective: start.obs', seen, null, model.obsSize);
-  return { state: await model.gather(start as State, rows), obs: gatherRows(one, rows) };
 }
 
 /** Whether the observations before a step are read. */

@@ -53,7 +53,7 @@ export type FeasibleActions<Start = unknown> = (
 
 /**
  * Sequences to be tried besides a planner's own, `[B, K, H, A]`, such as what a policy would do; asked for
- * once a plan.
+ * once a plan, and brought within the bounds of a box.
  */
 export type Proposals<Start = unknown> = (
   context: Omit<ObjectiveContext<Start>, 'iteration'>,

@@ -1,6 +1,15 @@
 import type { TerminationFunction, WorldModel } from '../dynamics/contract.js';
 import type { UncertaintyScore } from '../dynamics/score.js';
-import { describe, expectMatrix, gatherRows, isNd, type NdView, nd, packed, ShapeError } from '../nd.js';
+import {
+  describe,
+  expectMatrix,
+  gatherRows,
+  isNd,
+  type NdView,
+  nd,
+  packed,
+  ShapeError,
+} from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import { foldIn, type Seed } from '../sampling/key.js';
@@ -189,7 +198,12 @@ export class PolicyGuidedPlanner<State = unknown> {
       const result = isNd(answer) ? { action: answer as NdView } : answer;
       if (first === undefined) {
         const [rows] = o.shape;
-        expectMatrix('PolicyGuidedPlanner: the action', result?.action, rows, this.#model.actionSize);
+        expectMatrix(
+          'PolicyGuidedPlanner: the action',
+          result?.action,
+          rows,
+          this.#model.actionSize,
+        );
         // A copy, for a policy may write its next answer into the same memory.
         first = { ...result, action: nd(packed(result.action).slice(), result.action.shape) };
       }

@@ -11,6 +11,7 @@ import { foldIn, type Key, key } from '../sampling/key.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import { actionWidth } from './action-space.js';
+import { Budget } from './budget.js';
 import type {
   Actions,
   Objective,
@@ -50,7 +51,10 @@ export interface SequenceMethod {
   draw(iteration: number, sequences: Sequences, noise: PlanNoise): void;
   /** Takes in values, `[B, N]`: finite, or minus infinity. */
   update(iteration: number, sequences: Sequences, values: Float32Array): void;
-  /** The sequences to be taken, `[B, H, A]`, and what to carry; `best` are the best that were valued. */
+  /**
+   * The sequences to be taken, `[B, H, A]`, and what to carry; `best` are the best that were valued. Actions
+   * that the carry shares memory with are carried as they are taken: made feasible.
+   */
   finish(best: Best, noise: PlanNoise): { actions: Float32Array | Int32Array; carry: PlanCarry };
 }
 
@@ -77,10 +81,10 @@ export async function searchSequences<Start>(
   request: PlanRequest<Start>,
   begin: (rows: number) => SequenceMethod,
 ): Promise<Plan> {
-  const began = performance.now();
   const { what, horizon, actionSpace, iterations } = settings;
+  const budget = new Budget(`${what}.plan`, request.budgetMs);
   const { rows, trajectory, step } = expectRequest(what, request);
-  const { objective, feasible, signal, budgetMs = Number.POSITIVE_INFINITY } = request;
+  const { objective, feasible, signal } = request;
   const own = foldIn(request.seed, PLAN);
   const noise = new Noise(own, step, trajectory);
   const wide = actionWidth(actionSpace);
@@ -106,10 +110,8 @@ export async function searchSequences<Start>(
   let data: Float32Array | Int32Array = new store(0);
   let done = 0;
   let evaluated = 0;
-  let longest = 0;
-  while (done < iterations) {
-    const iterationBegan = performance.now();
-    if (done > 0 && iterationBegan - began + longest > budgetMs) break;
+  budget.begin();
+  while (done < iterations && (done === 0 || budget.allowsLap())) {
     signal?.throwIfAborted();
     const count = proposed + method.count(done, proposed);
     if (data.length !== rows * count * width) data = new store(rows * count * width);
@@ -124,15 +126,15 @@ export async function searchSequences<Start>(
     method.update(done, sequences, values);
     done++;
     evaluated += count;
-    longest = Math.max(longest, performance.now() - iterationBegan);
+    budget.lap();
   }
 
   const { actions, carry } = method.finish(best, noise);
-  const chosen = nd(actions as Float32Array, [rows, horizon, wide]) as Actions;
   if (feasible !== undefined) {
     const one = nd(actions as Float32Array, [rows, 1, horizon, wide]) as Actions;
     await feasible(one, { ...common, iteration: done });
   }
+  const chosen = nd(actions.slice() as Float32Array, [rows, horizon, wide]) as Actions;
   return { actions: chosen, value: best.values, iterations: done, evaluated, carry };
 }
 
@@ -177,7 +179,7 @@ function expectRequest<Start>(
   request: PlanRequest<Start>,
 ): { rows: number; trajectory: Uint32Array; step: number } {
   expectOptions(`${what}.plan`, request, REQUEST);
-  const { objective, proposals, feasible, step = 0, budgetMs = 0 } = request;
+  const { objective, proposals, feasible, step = 0 } = request;
   for (const [name, value] of Object.entries({ objective, proposals, feasible })) {
     if (typeof value !== 'function' && (name === 'objective' || value !== undefined)) {
       throw new TypeError(`${what}.plan: ${name} must be a function, got ${describe(value)}`);
@@ -187,9 +189,6 @@ function expectRequest<Start>(
     throw new TypeError(`${what}.plan: seed must be given, got none`);
   }
   key(request.seed);
-  if (!(budgetMs >= 0)) {
-    throw new RangeError(`${what}.plan: budgetMs must not be negative, got ${budgetMs}`);
-  }
   if (step >>> 0 !== step) {
     throw new RangeError(`${what}.plan: step must be an integer in 0..2^32-1, got ${step}`);
   }
@@ -220,7 +219,7 @@ function rowsOfStart(start: unknown): number | undefined {
   return isNd(view) ? view.shape[0] : undefined;
 }
 
-/** Checked proposals as packed numbers `[B, K, H, A]`. */
+/** Checked proposals as packed numbers `[B, K, H, A]`, a copy within bounds. */
 async function proposalsOf<Start>(
   { what, horizon, actionSpace }: SearchSettings,
   { proposals }: PlanRequest<Start>,
@@ -240,7 +239,17 @@ async function proposalsOf<Start>(
     throw new ShapeError(`${what}: proposals must be ${wanted}, got [${view.shape}]`);
   }
   expectExtent(`${what}: proposals`, view);
-  return packed(view as NdView);
+  const numbers = packed(view as NdView).slice();
+  // A mean must not be drawn out of bounds by what was proposed.
+  if (actionSpace.type === 'box') clampToBox(numbers, actionSpace.low, actionSpace.high);
+  return numbers;
+}
+
+function clampToBox(data: Float32Array, low: ArrayLike<number>, high: ArrayLike<number>): void {
+  for (let i = 0; i < data.length; i++) {
+    const d = i % low.length;
+    data[i] = data[i] < low[d] ? low[d] : data[i] > high[d] ? high[d] : data[i];
+  }
 }
 
 /** Puts each start's proposals in front of its sequences, anew in each iteration: others write there too. */

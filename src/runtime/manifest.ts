@@ -14,9 +14,9 @@ export type ActionSpace =
       /** Continuous. */
       type: 'box';
       /** Smallest value of each action dimension, `[A]`. */
-      low: number[];
+      low: readonly number[];
       /** Largest value of each action dimension, `[A]`. */
-      high: number[];
+      high: readonly number[];
     }
   | {
       /** One of `n` choices. */
