@@ -1,7 +1,14 @@
 /** The true simulator beside a dream: what really follows from the actions that the dream took. */
 
-import { type NdView, nd, type Trajectory, type TypedArray } from 'umwelt';
-import { type OpenLoopError, openLoopError, spearman } from 'umwelt/evaluation';
+import { type NdView, nd, type Trajectory } from 'umwelt';
+import {
+  type OpenLoopReport,
+  openLoopReport,
+  type Scale,
+  type TerminationReport,
+  terminationReport,
+  uncertaintyErrorCorrelation,
+} from 'umwelt/evaluation';
 import type { Hopper } from '../hopper/simulator.js';
 import type { Start } from '../hopper/starts.js';
 
@@ -11,15 +18,13 @@ export interface Reality {
   readonly obs: NdView<Float64Array>;
   /** Rewards, float64 `[B, T]`; 0 past a row's end. */
   readonly reward: NdView<Float64Array>;
+  /** 1 for the step in which the simulated hopper falls, uint8 `[B, T]`. */
+  readonly terminated: NdView<Uint8Array>;
   /**
    * 1 for each step that both the dream and the simulator took, uint8 `[B, T]`: neither had ended
    * before it. The step that ends either of them is their last common one.
    */
   readonly mask: NdView<Uint8Array>;
-  /** Rows in which the simulated hopper fell at a step that the dream survived. */
-  readonly fellUnseen: number;
-  /** Rows in which the dream ended in a fall that the simulated hopper did not have. */
-  readonly onlyDreamt: number;
 }
 
 /** One line of the table; means over rows. */
@@ -36,6 +41,8 @@ export interface HorizonLine {
   readonly trueReturn: number;
   /** Open-loop error of the observation, in standard deviations of the training data. */
   readonly error: number;
+  /** The same error of holding the start. */
+  readonly persistence: number;
   /** Spearman correlation over rows of each dream's uncertainty with the error, at this step. */
   readonly rankCorrelation: readonly number[];
 }
@@ -43,7 +50,9 @@ export interface HorizonLine {
 /** A dream beside the truth. */
 export interface Comparison {
   readonly reality: Reality;
-  readonly error: OpenLoopError;
+  readonly openLoop: OpenLoopReport;
+  /** Whether the dream falls at the steps in which the simulated hopper does. */
+  readonly falls: TerminationReport;
   readonly lines: readonly HorizonLine[];
 }
 
@@ -53,15 +62,13 @@ export function simulate(hopper: Hopper, starts: readonly Start[], dream: Trajec
   const [, horizon, actionSize] = dream.action.shape;
   const obs = new Float64Array(rows * points * obsSize);
   const reward = new Float64Array(rows * horizon);
+  const terminated = new Uint8Array(rows * horizon);
   const mask = new Uint8Array(rows * horizon);
-  let fellUnseen = 0;
-  let onlyDreamt = 0;
   for (let row = 0; row < rows; row++) {
     const { qpos, qvel } = starts[row];
     obs.set(hopper.reset(qpos, qvel), row * points * obsSize);
     let fell = false;
-    let step = 0;
-    for (; step < dream.length[row] && !fell; step++) {
+    for (let step = 0; step < dream.length[row] && !fell; step++) {
       const at = row * horizon + step;
       const action = dream.action.data.subarray(at * actionSize, (at + 1) * actionSize);
       const result = hopper.step(action);
@@ -69,17 +76,14 @@ export function simulate(hopper: Hopper, starts: readonly Start[], dream: Trajec
       reward[at] = result.reward;
       mask[at] = 1;
       fell = result.terminated;
+      terminated[at] = fell ? 1 : 0;
     }
-    const dreamt = step > 0 && dream.terminated.data[row * horizon + step - 1] === 1;
-    if (fell && !dreamt) fellUnseen++;
-    if (dreamt && !fell) onlyDreamt++;
   }
   return {
     obs: nd(obs, [rows, points, obsSize]),
     reward: nd(reward, [rows, horizon]),
+    terminated: nd(terminated, [rows, horizon]),
     mask: nd(mask, [rows, horizon]),
-    fellUnseen,
-    onlyDreamt,
   };
 }
 
@@ -92,14 +96,16 @@ export function simulate(hopper: Hopper, starts: readonly Start[], dream: Trajec
  * @param dreams - the same dream, once for each uncertainty score; returns and error are the first's
  * @param scale - what an error of 1 is in each observation, `[S]`
  */
-export function compare(
-  dreams: readonly Trajectory[],
-  reality: Reality,
-  scale: ArrayLike<number>,
-): Comparison {
+export function compare(dreams: readonly Trajectory[], reality: Reality, scale: Scale): Comparison {
   const [dream] = dreams;
   const { mask } = reality;
-  const error = openLoopError(dream.obs, reality.obs, { mask, scale: Float64Array.from(scale) });
+  const openLoop = openLoopReport({ obs: dream.obs }, reality, { scale });
+  const { states, perRow } = openLoop;
+  const falls = terminationReport(dream.terminated, reality.terminated, { mask });
+  // No resamples: the table shows no intervals.
+  const correlations = dreams.map(({ uncertainty }) =>
+    uncertaintyErrorCorrelation(uncertainty, perRow, { mask, seed: 0, resamples: 0 }),
+  );
   const [rows, horizon] = mask.shape;
   const lines: HorizonLine[] = [];
   let imaginedReturn = 0;
@@ -113,25 +119,17 @@ export function compare(
       penalty += dream.penalty.data[at] / rows;
       trueReturn += reality.reward.data[at] / rows;
     }
-    const errorAtStep = column(error.perRow, step);
-    const taken = column(mask, step);
     lines.push({
       horizon: step + 1,
-      rows: error.count[step],
+      rows: states.count[step],
       imaginedReturn,
       penalty,
       trueReturn,
-      error: error.rmse[step],
-      rankCorrelation: dreams.map(({ uncertainty }) =>
-        spearman(column(uncertainty, step), errorAtStep, { mask: taken }),
-      ),
+      error: states.rmse[step],
+      persistence: states.persistence[step],
+      // Past the last step that any row takes there is none.
+      rankCorrelation: correlations.map(({ byHorizon }) => byHorizon?.spearman[step] ?? Number.NaN),
     });
   }
-  return { reality, error, lines };
-}
-
-/** Column `step` of a `[B, T]` view, `[B]`: a view of the same memory. */
-export function column<T extends TypedArray>(view: NdView<T>, step: number): NdView<T> {
-  const { data, shape, stride, offset } = view;
-  return { data, shape: [shape[0]], stride: [stride[0]], offset: offset + step * stride[1] };
+  return { reality, openLoop, falls, lines };
 }

@@ -51,11 +51,12 @@ export async function dreamFan<State>(
 }
 
 /** Among the rows that dream and simulator shared the longest, the one with the median error. */
-function typicalRow({ reality, error }: Comparison): { row: number; steps: number } {
+function typicalRow({ reality, openLoop }: Comparison): { row: number; steps: number } {
   const [rows, horizon] = reality.mask.shape;
+  const { states, perRow } = openLoop;
   let steps = horizon;
-  while (error.count[steps - 1] === 0) steps--;
-  const errorOf = (row: number) => error.perRow.data[row * horizon + steps - 1];
+  while (states.count[steps - 1] === 0) steps--;
+  const errorOf = (row: number) => perRow.data[row * horizon + steps - 1];
   const longest = Array.from({ length: rows }, (_, row) => row)
     .filter((row) => reality.mask.data[row * horizon + steps - 1] === 1)
     .sort((a, b) => errorOf(a) - errorOf(b));

@@ -150,7 +150,8 @@ export async function runDemo(
 
 const TABLE_NOTE = `Means over rows. Returns and penalty add up over the steps that dream and simulator both took; a row
 that has ended in either keeps what it had, and leaves rows, error and rank correlation. Error is in
-standard deviations of the training data; the correlation is of uncertainty with it, at that step.`;
+standard deviations of the training data; the correlation is of uncertainty with it, at that step.
+Persistence is to hold the start: its error is what a model must beat.`;
 
 function fromHere(path: string): string {
   const short = relative(process.cwd(), path);

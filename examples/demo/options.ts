@@ -85,7 +85,8 @@ function parse(args: readonly string[]): {
   }
 }
 
-function wholeNumber(name: string, text: string, least: number): number {
+/** A whole number of the command line, at least `least`. */
+export function wholeNumber(name: string, text: string, least: number): number {
   const value = Number(text);
   if (text.trim() === '' || !Number.isSafeInteger(value) || value < least) {
     throw new UsageError(`${name} must be a whole number of at least ${least}, got '${text}'`);

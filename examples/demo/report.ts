@@ -40,6 +40,7 @@ const SCATTER_STEPS = [1, 5, 15];
 export function renderReport(report: Report): string {
   const { options, model, policy, comparison, transitions, rate } = report;
   const { rows, horizon, seed } = options;
+  const { falsePositive, falseNegative } = comparison.falls.byHorizon;
   return htmlPage(
     'A hopper, dreamt and real',
     `${rows} trajectories of up to ${horizon} steps (${seconds(report, horizon)}&nbsp;s),
@@ -53,8 +54,8 @@ ${tableSection(report)}
 <p>Ensemble <code>${escapeHtml(model.name)}</code> (${model.members} members, ${model.elites} elites
 sampled), policy <code>${escapeHtml(policy)}</code>, seed ${seed}: ${count(transitions)} imagined
 transitions, ${count(rate)} a second on this machine with the penalty of all members.
-Simulator: MuJoCo in WebAssembly. ${comparison.reality.fellUnseen} rows fell in the simulator at a step
-that the dream survived; ${comparison.reality.onlyDreamt} fell only in the dream;
+Simulator: MuJoCo in WebAssembly. ${sum(falseNegative)} rows fell in the simulator at a step
+that the dream survived; ${sum(falsePositive)} fell only in the dream;
 ${report.dreams[0].nonFinite} ended in a result that was not finite.</p>
 <p>Made by <code>npm run demo -- --seed ${seed} --rows ${rows} --horizon ${horizon}</code>.</p>
 </footer>`,
@@ -107,7 +108,7 @@ function trustSection(report: Report): string {
         yLabel: 'error (standard deviations)',
         firstStep: 1,
         fromZero: true,
-        values: columns(comparison.error.perRow, mask),
+        values: columns(comparison.openLoop.perRow, mask),
         dashed: shared.map(({ horizon, error }) => ({ step: horizon, value: error })),
       }),
     ),
@@ -139,7 +140,8 @@ function trustSection(report: Report): string {
     figures,
     `Seed ${options.seed}. Error is the distance to the simulator in standard deviations of the training
     data: ${decimal(first.error)} after one step over ${first.rows} rows, ${decimal(last.error)} after
-    ${last.horizon} over ${last.rows}. Uncertainty is that of the prediction made at that step, over rows
+    ${last.horizon} over ${last.rows}; to expect no change at all would be off by ${decimal(first.persistence)} and
+    ${decimal(last.persistence)}. Uncertainty is that of the prediction made at that step, over rows
     that still count: how far apart two members' means lie at most, and the largest noise that a member
     predicts, as lengths in the outputs' own units (m, rad, m/s, rad/s and reward).`,
   );
@@ -150,7 +152,7 @@ function scatterSection(report: Report): string {
   const { mask } = comparison.reality;
   const steps = [...new Set(SCATTER_STEPS.map((step) => Math.min(step, options.horizon)))];
   const uncertainty = columns(dreams[0].uncertainty, mask);
-  const error = columns(comparison.error.perRow, mask);
+  const error = columns(comparison.openLoop.perRow, mask);
   const shown = (values: readonly number[][]) => steps.flatMap((step) => values[step - 1]);
   const figures = steps.map((step) => {
     const correlation = decimal(comparison.lines[step - 1].rankCorrelation[0]);
@@ -220,7 +222,13 @@ function extent(values: readonly number[]): [number, number] {
 }
 
 function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
+  return sum(values) / values.length;
+}
+
+function sum(values: Iterable<number>): number {
+  let total = 0;
+  for (const value of values) total += value;
+  return total;
 }
 
 function stepLabel({ stepMs }: Report): string {

@@ -19,31 +19,35 @@ export const HEADINGS: readonly string[] = [
 
 /** The cells of the lines worth showing: those of {@link HORIZONS}, and the last. */
 export function tableCells(lines: readonly HorizonLine[]): string[][] {
-  return lines
-    .filter(({ horizon }) => HORIZONS.includes(horizon) || horizon === lines.length)
-    .map((line) => [
-      `${line.horizon}`,
-      `${line.rows}`,
-      decimal(line.imaginedReturn),
-      decimal(line.penalty),
-      decimal(line.trueReturn),
-      decimal(line.error),
-      ...line.rankCorrelation.map(decimal),
-    ]);
+  return shown(lines).map((line) => [
+    `${line.horizon}`,
+    `${line.rows}`,
+    decimal(line.imaginedReturn),
+    decimal(line.penalty),
+    decimal(line.trueReturn),
+    decimal(line.error),
+    ...line.rankCorrelation.map(decimal),
+  ]);
 }
 
-/** The table as text. */
+/** The table as text; it has room for the baseline of the error, which the page on a phone has not. */
 export function textTable(lines: readonly HorizonLine[]): string {
+  const head = [...HEADINGS, 'persistence error'];
+  const baseline = shown(lines).map(({ persistence }) => decimal(persistence));
   const table = new CliTable({
-    head: [...HEADINGS],
-    colAligns: HEADINGS.map(() => 'right'),
-    colWidths: [7, 6, 10, 9, 8, 8, 12, 12],
+    head,
+    colAligns: head.map(() => 'right'),
+    colWidths: [7, 6, 10, 9, 8, 8, 12, 12, 13],
     wordWrap: true,
     // No colours: the table may go to a file.
     style: { head: [], border: [], compact: true },
   });
-  table.push(...tableCells(lines));
+  table.push(...tableCells(lines).map((cells, i) => [...cells, baseline[i]]));
   return table.toString();
+}
+
+function shown(lines: readonly HorizonLine[]): HorizonLine[] {
+  return lines.filter(({ horizon }) => HORIZONS.includes(horizon) || horizon === lines.length);
 }
 
 /** Two decimals; a dash for what is undefined, such as a correlation over one row. */

@@ -8,8 +8,8 @@ import {
   penaltyPresets,
   type UncertaintyScore,
 } from 'umwelt/dynamics';
-import { spearman } from 'umwelt/evaluation';
-import { bootstrapIndices, Stream } from 'umwelt/sampling';
+import { uncertaintyErrorCorrelation } from 'umwelt/evaluation';
+import { Stream } from 'umwelt/sampling';
 import type { Hopper } from '../hopper/simulator.js';
 
 /** Transitions of a dream, with what the simulator says of them; `N` in all. */
@@ -124,37 +124,11 @@ export function rank(
   phases: readonly Phase[],
   { resamples, seed }: { resamples: number; seed: number },
 ): Ranking[] {
-  const masks = phases.map(({ from, to }) =>
-    Uint8Array.from(step, (at) => (at + 1 >= from && at + 1 <= to ? 1 : 0)),
-  );
-  const samples = resampled(start, resamples, seed);
+  const horizons = phases.map(({ from, to }) => [from, to] as const);
+  const options = { seed, resamples, startIndex: start, stepIndex: step, horizons };
   const rankings = [...scores].map(([name, score]): Ranking => {
-    const drawn = samples
-      .map((rows) => spearman(pick(score, rows), pick(error, rows)))
-      .sort((a, b) => a - b);
-    const at = (share: number) => drawn[Math.round(share * (drawn.length - 1))];
-    return {
-      name,
-      all: spearman(score, error),
-      interval: [at(0.05), at(0.95)],
-      phases: masks.map((mask) => spearman(score, error, { mask })),
-    };
+    const { spearman, low, high, byHorizon } = uncertaintyErrorCorrelation(score, error, options);
+    return { name, all: spearman, interval: [low, high], phases: [...(byHorizon?.spearman ?? [])] };
   });
   return rankings.sort((a, b) => b.all - a.all);
-}
-
-/** Rows of the transitions of starts drawn with replacement, once for each resample. */
-function resampled(start: Int32Array, resamples: number, seed: number): Int32Array[] {
-  const starts = [...new Set(start)];
-  const rowsOf = new Map(starts.map((id) => [id, [] as number[]]));
-  for (const [row, id] of start.entries()) rowsOf.get(id)?.push(row);
-  const { data } = bootstrapIndices(seed, resamples, starts.length);
-  return Array.from({ length: resamples }, (_, i) => {
-    const drawn = data.subarray(i * starts.length, (i + 1) * starts.length);
-    return Int32Array.from([...drawn].flatMap((k) => rowsOf.get(starts[k]) ?? []));
-  });
-}
-
-function pick(values: Float32Array, rows: Int32Array): Float32Array {
-  return Float32Array.from(rows, (row) => values[row]);
 }
