@@ -72,6 +72,8 @@ export type Propagation = 'random-model' | 'fixed-model' | 'expectation';
 export interface EnsembleOptions extends NetworkOptions, TransitionOptions {
   /** Default `random-model`. */
   propagation?: Propagation;
+  /** Take the mean of a row's member, without noise. Default false. */
+  deterministic?: boolean;
   /** Chooses among several candidates for each transition; by default the one drawn is taken. */
   filter?: TransitionFilter;
   /**
@@ -115,6 +117,7 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
   readonly #units: OutputUnits;
   readonly #finish: TransitionOptions;
   readonly #filter: TransitionFilter | undefined;
+  readonly #deterministic: boolean;
 
   private constructor(
     manifest: EnsembleManifest,
@@ -138,6 +141,7 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
       support: options.support ?? manifest.support,
     };
     this.#filter = options.filter;
+    this.#deterministic = options.deterministic ?? false;
   }
 
   /**
@@ -350,7 +354,7 @@ export class EnsembleDynamics implements WorldModel<EnsembleState>, AsyncDisposa
     if (bucketed) out.set(mean);
     else takeOwn(mean, member, D, out);
     const form = this.#units.logVariance;
-    if (form === undefined || logVar === undefined) return out;
+    if (this.#deterministic || form === undefined || logVar === undefined) return out;
     const normal = noise.normal(D, { out: scratch.float32('noise', rows * D) }).data;
     let raw = logVar;
     if (!bucketed) {
@@ -528,6 +532,7 @@ const OPTIONS = [
   ...NETWORK_OPTIONS,
   ...TRANSITION_OPTIONS,
   'propagation',
+  'deterministic',
   'filter',
   'padRows',
   'chunkRows',
@@ -577,6 +582,11 @@ function checkOptions(manifest: EnsembleManifest, options: EnsembleOptions): voi
   if (filter !== undefined && propagation !== 'random-model') {
     throw new RangeError(
       `EnsembleDynamics: propagation must be random-model with a filter, which takes candidates of every elite, got ${propagation}`,
+    );
+  }
+  if (filter !== undefined && options.deterministic === true) {
+    throw new RangeError(
+      'EnsembleDynamics: deterministic must be left out with a filter, which chooses among draws, got true',
     );
   }
   if (manifest.rewardIndex === null && reward === undefined) {

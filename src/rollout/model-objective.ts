@@ -26,6 +26,11 @@ export interface ModelObjectiveOptions {
   /** Imagined futures of each sequence, over which values are averaged. Default 1. */
   particles?: number;
   /**
+   * Adds this many standard deviations of a sequence's value over its particles: negative to avoid what
+   * could go either way, positive to seek it. Default 0.
+   */
+  spread?: number;
+  /**
    * `independent`, the default: each sequence meets noise of its own. `common`: the particles of all
    * sequences of a start meet the same noise, so that values differ by the actions alone.
    */
@@ -82,6 +87,7 @@ export function modelObjective<State>(
 interface Settings extends ModelObjectiveOptions {
   readonly gamma: number;
   readonly particles: number;
+  readonly spread: number;
   readonly actionRepeat: number;
 }
 
@@ -158,7 +164,7 @@ async function evaluate<State>(
   } finally {
     model.release?.(state);
   }
-  return meanOver(futures.values, starts, count, particles);
+  return overParticles(futures.values, starts, count, settings);
 }
 
 /** Whether the observations before a step are read. */
@@ -272,13 +278,21 @@ async function addValue(
   }
 }
 
-/** Means over neighbouring particles, float32 `[B, N]`. */
-function meanOver(values: Float64Array, starts: number, count: number, particles: number): NdView {
+/** Means over neighbouring particles and so many standard deviations, float32 `[B, N]`. */
+function overParticles(
+  values: Float64Array,
+  starts: number,
+  count: number,
+  { particles, spread }: Settings,
+): NdView {
   const out = zeros([starts, count]);
-  for (let i = 0, row = 0; i < out.data.length; i++) {
+  for (let i = 0, row = 0; i < out.data.length; i++, row += particles) {
     let sum = 0;
-    for (let p = 0; p < particles; p++) sum += values[row++];
-    out.data[i] = sum / particles;
+    for (let p = 0; p < particles; p++) sum += values[row + p];
+    const mean = sum / particles;
+    let squares = 0;
+    for (let p = 0; p < particles; p++) squares += (values[row + p] - mean) ** 2;
+    out.data[i] = spread === 0 ? mean : mean + spread * Math.sqrt(squares / particles);
   }
   return out;
 }
@@ -304,6 +318,7 @@ const OPTIONS = [
   'gamma',
   'value',
   'particles',
+  'spread',
   'noise',
   'uncertainty',
   'terminate',
@@ -313,7 +328,7 @@ const OPTIONS = [
 function expectSettings(options: ModelObjectiveOptions): Settings {
   expectOptions('modelObjective', options, OPTIONS);
   const { gamma = 1, particles = 1, actionRepeat = 1, noise = 'independent' } = options;
-  const { uncertainty, value, terminate } = options;
+  const { uncertainty, value, terminate, spread = 0 } = options;
   for (const [name, fn] of Object.entries({ value, terminate })) {
     if (fn !== undefined && typeof fn !== 'function') {
       throw new TypeError(`modelObjective: ${name} must be a function, got ${describe(fn)}`);
@@ -322,6 +337,9 @@ function expectSettings(options: ModelObjectiveOptions): Settings {
   expectFactor('gamma', gamma);
   expectCount('modelObjective: particles', particles);
   expectCount('modelObjective: actionRepeat', actionRepeat);
+  if (!Number.isFinite(spread)) {
+    throw new RangeError(`modelObjective: spread must be a finite number, got ${spread}`);
+  }
   if (noise !== 'independent' && noise !== 'common') {
     throw new RangeError(`modelObjective: noise must be independent or common, got ${noise}`);
   }
@@ -339,7 +357,7 @@ function expectSettings(options: ModelObjectiveOptions): Settings {
     }
     expectFactor('uncertainty.gamma', uncertainty.gamma ?? gamma);
   }
-  return { ...options, gamma, particles, actionRepeat, noise };
+  return { ...options, gamma, particles, spread, actionRepeat, noise };
 }
 
 function expectFactor(name: string, gamma: number): void {

@@ -44,6 +44,33 @@ async function stepToy(options: EnsembleOptions, prediction = true) {
   return await model.step({ obs: nd(toy.obs) }, nd(toy.action), context);
 }
 
+describe('deterministic', () => {
+  test('takes the mean of each row’s member', async () => {
+    for (const prediction of [true, false]) {
+      const drawn = await stepToy({}, prediction);
+      const calm = await stepToy({ deterministic: true }, prediction);
+      const member = calm.extras?.member as Int32Array;
+      // The same members, drawn in a stream of their own.
+      expect(member).toEqual(drawn.extras?.member);
+      expect(calm.obs.data).not.toEqual(drawn.obs.data);
+      for (let row = 0; row < rows; row++) {
+        const mean = toy.mean[member[row]][row];
+        for (let i = 0; i < 3; i++) {
+          expect(calm.obs.data[3 * row + i]).toBeCloseTo(toy.obs[row][i] + mean[i], 5);
+        }
+        expect(calm.reward[row]).toBeCloseTo(mean[3], 5);
+      }
+    }
+  });
+
+  test('does not go with a filter', async () => {
+    const filter = new TransitionFilter({ score: () => new Float32Array(0) } as never);
+    await expect(load({ filter, deterministic: true })).rejects.toThrow(
+      /deterministic must be left out with a filter/,
+    );
+  });
+});
+
 describe('predict', () => {
   test('gives every member’s prediction and chooses none', async () => {
     await using model = await load();

@@ -158,6 +158,26 @@ describe('modelObjective', () => {
     expect(mean).not.toBe(other);
   });
 
+  it('adds standard deviations over the particles, of either sign', async () => {
+    // Particle p of the start at 0 lands on p: 0, 10, 20 of reward, with a deviation of sqrt(200 / 3).
+    const spreading: WorldModel<NdView> = {
+      obsSize: 1,
+      actionSize: 1,
+      initial: (obs) =>
+        nd(
+          Float32Array.from(obs.data, (_, row) => row % 3),
+          obs.shape,
+        ),
+      step: (state) => ({ state, obs: state, reward: state.data.map((x) => 10 * x) }),
+      gather: gatherRows,
+    };
+    const at = async (spread: number) =>
+      (await value(spreading, nd([[0]]), [[[0]]], { particles: 3, spread }))[0][0];
+    expect(await at(0)).toBe(10);
+    expect(await at(-2)).toBeCloseTo(10 - 2 * Math.sqrt(200 / 3), 5);
+    expect(await at(0.5)).toBeCloseTo(10 + 0.5 * Math.sqrt(200 / 3), 5);
+  });
+
   it('lets all sequences of a start meet the same noise where that is asked for', async () => {
     const options = { particles: 3, noise: 'common' as const };
     const [[a, b], [c]] = await value(
@@ -284,6 +304,7 @@ describe('modelObjective', () => {
     const make = (options: object) => () => modelObjective(lineWorld(), options);
     expect(make({ gamma: 1.5 })).toThrow(/gamma must lie in 0..1, got 1.5/);
     expect(make({ particles: 0 })).toThrow(/particles must be a positive integer, got 0/);
+    expect(make({ spread: Number.NaN })).toThrow(/spread must be a finite number, got NaN/);
     expect(make({ noise: 'none' })).toThrow(/independent or common, got none/);
     expect(make({ uncertainty: { weight: 1 } })).toThrow(/score must be a function, got undefined/);
     expect(make({ discount: 1 })).toThrow(/got 'discount'/);
