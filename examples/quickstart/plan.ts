@@ -36,4 +36,4 @@ const swing = await imagine(pendulum, policy, {
   seed: 0,
 }).collect();
 const height = Array.from({ length: 5 }, (_, i) => Math.cos(swing.obs.data[40 * i]).toFixed(1));
-console.log('height every 20 steps:', height.join(', ')); // -> height every 20 steps: -1.0
+console.log('height every 20 steps:', height.join(', ')); // -> height every 20 steps: -1.0, -0.8, 0.5, 1.0, 1.0

@@ -33,5 +33,5 @@ const dream = await imagine(
   },
 ).collect();
 const targets = lambdaReturn({ ...dream, gamma: 0.9, lambda: 0.95, align: 'departure' });
-const file = writeNpz({ ...toDreamer(dream) }); // obs, action, reward, isFirst, isLast, isTerminal
-console.log([...targets.data].map((x) => x.toFixed(2)).join(' '), file.length > 0); // ->
+const file = writeNpz({ ...toDreamer(dream) }); // obs, action, reward, isFirst, isLast, isTerminal, mask
+console.log([...targets.data].map((x) => x.toFixed(2)).join(' '), file.length > 0); // -> 25.86 28.55 30.00 12.38 6.00 0.00 true
