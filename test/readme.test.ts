@@ -9,6 +9,7 @@ test('the README shows the quickstart files as they are', () => {
   expect(examples.map(([, path]) => path)).toEqual([
     'examples/quickstart/line.ts',
     'examples/quickstart/hopper.ts',
+    'examples/quickstart/plan.ts',
     'examples/quickstart/replay.ts',
     'examples/quickstart/mamba.ts',
   ]);
@@ -21,6 +22,7 @@ test('and they print what their comments say', async () => {
   const print = vi.spyOn(console, 'log').mockImplementation(() => {});
   await import('../examples/quickstart/line.js');
   await import('../examples/quickstart/hopper.js');
+  await import('../examples/quickstart/plan.js');
   await import('../examples/quickstart/replay.js');
   await import('../examples/quickstart/mamba.js');
   const printed = print.mock.calls.map((line) => line.map(String).join(' '));

@@ -103,16 +103,16 @@ export function renderReport(drivers: readonly Episodes[], options: MpcOptions):
   return htmlPage(
     'Planning with a learned model',
     `A policy hops in MuJoCo, and a planner looks for something better around what the policy does, with
-nothing but the ensemble that was learned from the policy's training. Both meet the same ${episodes} starts.`,
+the ensemble and the critics that were learned in the policy's training. Both meet the same ${episodes} starts.`,
     `${section(
       'What they earned',
-      '',
+      legend('true', 'planner') + legend('', 'policy'),
       [
         figure('Return of each episode', returnsChart(drivers)),
         figure('Reward a step', rewardChart(drivers)),
       ],
       `Every dot is an episode of at most ${steps} steps in the true simulator. On the right the mean over
-episodes that still run, and over 50 steps; the planner is the strong line.`,
+episodes that still run, and over 50 steps.`,
     )}
 <section>
 <h2>In numbers</h2>
@@ -120,7 +120,6 @@ episodes that still run, and over 50 steps; the planner is the strong line.`,
 <thead><tr>${HEADINGS.map((heading) => `<th>${heading}</th>`).join('')}</tr></thead>
 <tbody>${rows}</tbody>
 </table></div>
-<p class="legend">${legend('true', 'planner')}${legend('', 'policy')}</p>
 <p class="caption">Intervals hold 95 % of the means of ${RESAMPLES.toLocaleString('en')} resampled sets of
 episodes. A decision is timed while all episodes are planned for at once, on one thread.</p>
 </section>
@@ -135,7 +134,7 @@ function returnsChart(drivers: readonly Episodes[]): string {
   return svg(
     { description: 'Return of each episode, by driver', xLabel: 'return', yLabel: '' },
     {
-      marginLeft: 150,
+      marginLeft: 172,
       x: { nice: true, grid: true },
       y: { label: null, tickSize: 0 },
       marks: [
