@@ -1,12 +1,15 @@
 import type { WorldModel } from '../dynamics/contract.js';
 import { describe, expectMatrix, isNd, type NdView, type TypedArray } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { foldIn, type Seed } from '../sampling/key.js';
 import { collectTrajectory } from './collect-trajectory.js';
 import { drawStarts, type StartRows, type StartSampler } from './draw-starts.js';
 import { imagine } from './imagine.js';
+import { expectFunction, IMAGINE_OPTIONS } from './imagine-checks.js';
 import type { ImagineOptions } from './imagine-options.js';
 import type { AnyPolicy } from './policy.js';
 import type { Rollout } from './rollout.js';
+import { expectObject } from './step-arrays.js';
 import type { Transitions } from './trajectory.js';
 
 /** A buffer whose observations are drawn from; every `ReplayBuffer` is one. */
@@ -67,6 +70,17 @@ export interface BranchedRolloutsOptions<State = unknown>
   onProgress?: (progress: BranchProgress) => void;
 }
 
+const OPTIONS = [
+  'starts',
+  'field',
+  'sampler',
+  'rows',
+  'round',
+  'batch',
+  'into',
+  ...IMAGINE_OPTIONS.filter((name) => name !== 'start' && name !== 'trajectory'),
+];
+
 const ROWS_AT_A_TIME = 10_000;
 
 /**
@@ -86,7 +100,7 @@ const ROWS_AT_A_TIME = 10_000;
  * @param options - starts, and everything {@link imagine} takes; `horizon` is the length of rollouts,
  *   from a {@link lengthSchedule} for instance
  * @returns the transitions of each chunk, `Trajectory.transitions()`
- * @throws TypeError or {@link ShapeError} when the starts or another option do not fit
+ * @throws TypeError or `ShapeError` when the starts or another option do not fit
  * @throws RangeError when a number is out of range, `NotEnoughRowsError` when there is nothing to start from
  *
  * @example
@@ -104,15 +118,15 @@ export function branchedRollouts<State>(
   options: BranchedRolloutsOptions<State>,
 ): AsyncGenerator<Transitions, void, undefined> {
   const what = 'branchedRollouts';
-  if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`${what}: options must be an object, got ${describe(options)}`);
-  }
+  expectObject(what, options);
   const { starts, field, sampler, rows, seed, round, batch, into, onProgress, ...rest } = options;
   for (const name of ['start', 'trajectory']) {
     if (name in rest) {
       throw new TypeError(`${what}: ${name} must be left out, since it draws starts; give starts`);
     }
   }
+  expectOptions(what, options, OPTIONS);
+  if (onProgress !== undefined) expectFunction(`${what}: onProgress`, onProgress);
   expectPositive(`${what}: rows`, rows);
   expectPositive(`${what}: batch`, batch ?? ROWS_AT_A_TIME);
   if (into !== undefined && typeof into?.addTrajectory !== 'function') {
@@ -129,7 +143,7 @@ export function branchedRollouts<State>(
       seed: key,
     });
   // Tells a wrong option now rather than when the first chunk is read; nothing runs.
-  imagineFrom(0, Math.min(rows, 1));
+  imagineFrom(0, 1);
   return chunks(imagineFrom, rows, batch ?? ROWS_AT_A_TIME, into, rest.signal, onProgress);
 }
 

@@ -1,10 +1,10 @@
 import { describe, type NdView, ShapeError, zeros } from '../nd.js';
 import {
+  EndRows,
   expectFloats,
   expectObject,
   expectShare,
   type FloatView,
-  readEnds,
   type StepEnds,
 } from './step-arrays.js';
 
@@ -55,12 +55,14 @@ export function discountedReturn(options: DiscountedReturnOptions): DiscountedRe
   expectShare(`${WHAT}: gamma`, gamma);
   const reward = expectFloats(`${WHAT}: reward`, options.reward, undefined);
   const [rows, steps] = options.reward.shape;
-  const { discount, open, mask } = readEnds(WHAT, options, [rows, steps]);
+  const ends = new EndRows(WHAT, options, [rows, steps]);
+  const { discount, open, mask } = ends;
   expectBootstrap(bootstrap, rows);
   const toGo = zeros([rows, steps]);
   const total = new Float32Array(rows);
   const out = toGo.data;
   for (let row = 0; row < rows; row++) {
+    ends.read(row);
     const from = row * steps;
     const after = bootstrap === undefined ? 0 : bootstrap[row];
     let next = 0;
@@ -68,19 +70,19 @@ export function discountedReturn(options: DiscountedReturnOptions): DiscountedRe
     for (let t = steps - 1; t >= 0; t--) {
       const i = from + t;
       if (mask !== undefined && mask[i] === 0) continue;
-      const factor = gamma * discount[i];
+      const factor = gamma * discount[t];
       let sum: number = reward[i];
       if (!ended) {
         if (factor !== 0) sum += factor * after;
         ended = true;
       } else if (factor !== 0) {
-        if (bootstrap !== undefined && open[i] !== 1) {
+        if (bootstrap !== undefined && open[t] !== 1) {
           throw new RangeError(
             `${WHAT}: a row with a bootstrap must be one episode, got row ${row} cut at step ${t}; ` +
               'lambdaReturn with lambda: 1 takes a value for each step',
           );
         }
-        if (open[i] !== 0) sum += factor * open[i] * next;
+        if (open[t] !== 0) sum += factor * open[t] * next;
       }
       next = sum;
       out[i] = sum;

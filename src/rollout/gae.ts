@@ -1,5 +1,6 @@
 import { type NdView, zeros } from '../nd.js';
 import {
+  EndRows,
   expectDepartureValues,
   expectEnds,
   expectFloats,
@@ -7,7 +8,6 @@ import {
   expectShare,
   expectValue,
   type FloatView,
-  readEnds,
   type StepEnds,
 } from './step-arrays.js';
 
@@ -79,22 +79,24 @@ export function gae(options: GaeOptions): AdvantageEstimate {
   const reward = expectFloats(`${WHAT}: reward`, options.reward, undefined);
   const [rows, steps] = options.reward.shape;
   const { value, width, nextValue } = expectValues(options, rows, steps);
-  const { discount, open, mask } = readEnds(WHAT, options, [rows, steps]);
+  const ends = new EndRows(WHAT, options, [rows, steps]);
+  const { discount, open, mask } = ends;
   const advantage = zeros([rows, steps]);
   const target = zeros([rows, steps]);
   for (let row = 0; row < rows; row++) {
+    ends.read(row);
     const from = row * steps;
     const states = row * width;
     let next = 0;
     for (let t = steps - 1; t >= 0; t--) {
       const i = from + t;
       if (mask !== undefined && mask[i] === 0) continue;
-      const factor = gamma * discount[i];
+      const factor = gamma * discount[t];
       let sum: number = reward[i];
       // What has no share in the estimate must not reach it, even if it is not finite.
       if (factor !== 0) {
         sum += factor * (nextValue === undefined ? value[states + t + 1] : nextValue[i]);
-        const chain = lambda * open[i];
+        const chain = lambda * open[t];
         if (chain !== 0) sum += factor * chain * next;
       }
       const current = value[states + t];

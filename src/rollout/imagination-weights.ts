@@ -1,10 +1,10 @@
 import { type NdView, zeros } from '../nd.js';
 import {
+  EndRows,
   expectAlignment,
   expectEnds,
   expectFlagView,
   expectShare,
-  readEnds,
   type StepAlignment,
   type StepEnds,
 } from './step-arrays.js';
@@ -56,19 +56,23 @@ export function imaginationWeights(options: ImaginationWeightsOptions): NdView {
   expectEnds(WHAT, options);
   const name = options.discount === undefined ? 'terminated' : 'discount';
   const [rows, steps] = expectFlagView(`${WHAT}: ${name}`, options[name]).shape;
-  const { discount, mask } = readEnds(WHAT, options, [rows, steps]);
+  // A trajectory has truncations too, which do not change weights.
+  const { terminated, discount: given, mask: valid } = options;
+  const ends = new EndRows(WHAT, { terminated, discount: given, mask: valid }, [rows, steps]);
+  const { discount, mask } = ends;
   const result = zeros([rows, steps]);
   const out = result.data;
   for (let row = 0; row < rows; row++) {
+    ends.read(row);
     const from = row * steps;
     let weight = 1;
     for (let t = 0; t < steps; t++) {
       const i = from + t;
       if (mask !== undefined && mask[i] === 0) continue;
       // Arrival's first factor is c_0 alone: the discount factor in it is divided out again.
-      if (align === 'arrival') weight *= t === 0 ? discount[i] : gamma * discount[i];
+      if (align === 'arrival') weight *= t === 0 ? discount[t] : gamma * discount[t];
       out[i] = weight;
-      if (align === 'departure') weight *= gamma * discount[i];
+      if (align === 'departure') weight *= gamma * discount[t];
     }
   }
   return result;

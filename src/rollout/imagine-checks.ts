@@ -7,7 +7,8 @@ import { expectCount } from '../runtime/row-chunks.js';
 import type { Halt, ImagineOptions } from './imagine-options.js';
 import type { StepOptions } from './judge.js';
 
-const OPTIONS = [
+/** Every option of `imagine`. */
+export const IMAGINE_OPTIONS: readonly string[] = [
   'start',
   'horizon',
   'seed',
@@ -32,7 +33,7 @@ const OPTIONS = [
  * @throws TypeError or RangeError naming the option, what must hold and what came
  */
 export function expectImagineOptions(options: StepOptions): void {
-  expectOptions('imagine', options, OPTIONS);
+  expectOptions('imagine', options, IMAGINE_OPTIONS);
   const { actionRepeat, halt, horizon, nonFinite, penalty, record, scores } = options;
   if (!Number.isInteger(horizon) || horizon < 0) {
     throw new RangeError(
@@ -43,8 +44,11 @@ export function expectImagineOptions(options: StepOptions): void {
   for (const name of ['uncertainty', 'terminate', 'value', 'onProgress'] as const) {
     if (options[name] !== undefined) expectFunction(`imagine: ${name}`, options[name]);
   }
-  if (penalty !== undefined) expectPenalty(penalty, options.uncertainty !== undefined);
-  if (halt !== undefined) expectHalt(halt);
+  if (penalty !== undefined) {
+    const elsewhere = options.uncertainty !== undefined;
+    expectPenalty('imagine', penalty, elsewhere, '; or give one as uncertainty');
+  }
+  if (halt !== undefined) expectHalt('imagine', halt);
   if (scores !== undefined) {
     if (typeof scores !== 'object' || scores === null) {
       throw new TypeError(`imagine: scores must be an object of scores, got ${describe(scores)}`);
@@ -121,42 +125,59 @@ export function obsOf(start: unknown): unknown {
   );
 }
 
-function expectPenalty(
+/**
+ * Checks a penalty.
+ *
+ * @param what - the name used in messages
+ * @param elsewhere - whether another option gives the score where it has none
+ * @param remedy - what else could give it
+ * @throws TypeError or RangeError naming what must hold and what came
+ */
+export function expectPenalty(
+  what: string,
   penalty: NonNullable<ImagineOptions<unknown>['penalty']>,
-  elsewhere: boolean,
+  elsewhere: boolean = false,
+  remedy: string = '',
 ): void {
-  expectOptions('imagine: penalty', penalty, ['score', 'coefficient']);
+  expectOptions(`${what}: penalty`, penalty, ['score', 'coefficient']);
   const { score, coefficient } = penalty;
   if (typeof score !== 'function' && !(score === undefined && elsewhere)) {
     throw new TypeError(
-      `imagine: penalty.score must be a function, got ${describe(score)}, such as maxAleatoric(); ` +
-        'or give one as uncertainty',
+      `${what}: penalty.score must be a function, got ${describe(score)}, such as maxAleatoric()` +
+        remedy,
     );
   }
   if (!Number.isFinite(coefficient)) {
     throw new RangeError(
-      `imagine: penalty.coefficient must be a finite number, got ${coefficient}`,
+      `${what}: penalty.coefficient must be a finite number, got ${coefficient}`,
     );
   }
 }
 
-function expectHalt(halt: Halt): void {
-  expectOptions('imagine: halt', halt, ['detector', 'as', 'penalty']);
+/**
+ * Checks a halt.
+ *
+ * @param what - the name used in messages
+ * @throws TypeError or RangeError naming what must hold and what came
+ */
+export function expectHalt(what: string, halt: Halt): void {
+  expectOptions(`${what}: halt`, halt, ['detector', 'as', 'penalty']);
   const { detector, as = 'terminated', penalty = 0 } = halt;
   if (typeof detector?.score !== 'function' || typeof detector.unknown !== 'function') {
     throw new TypeError(
-      `imagine: halt.detector must have functions score and unknown, got ${describe(detector)}`,
+      `${what}: halt.detector must have functions score and unknown, got ${describe(detector)}`,
     );
   }
   if (as !== 'terminated' && as !== 'truncated') {
-    throw new RangeError(`imagine: halt.as must be terminated or truncated, got ${as}`);
+    throw new RangeError(`${what}: halt.as must be terminated or truncated, got ${as}`);
   }
   if (!Number.isFinite(penalty)) {
-    throw new RangeError(`imagine: halt.penalty must be a finite number, got ${penalty}`);
+    throw new RangeError(`${what}: halt.penalty must be a finite number, got ${penalty}`);
   }
 }
 
-function expectFunction(what: string, value: unknown): void {
+/** @throws TypeError when a value is no function */
+export function expectFunction(what: string, value: unknown): void {
   if (typeof value !== 'function') {
     throw new TypeError(`${what} must be a function, got ${describe(value)}`);
   }

@@ -1,12 +1,12 @@
 import { type NdView, ShapeError, zeros } from '../nd.js';
 import {
+  EndRows,
   expectAlignment,
   expectEnds,
   expectFloats,
   expectShare,
   expectValue,
   type FloatView,
-  readEnds,
   type StepAlignment,
   type StepEnds,
 } from './step-arrays.js';
@@ -43,16 +43,19 @@ export interface LambdaReturnOptions extends StepEnds {
  * `1 - terminated`, and `l` is 0 at a cut and else 1.
  *
  * Ends: where `c` is 0 nothing counts any more, not even a value that is NaN. At `last`, at `truncated`
- * and before padding the chain is cut: `v_{t+1}` stands for `R_{t+1}`. The horizon itself is such a cut. A return that starts at a `last` step of a row that goes on with another episode
- * (the arrival index of a last observation) crosses the border and means nothing: mask it, as Dreamer
- * does. To treat a truncation as an end, flag it in `terminated`. In `departure`, each row is taken for
- * one episode, since `value` has no place for the final observation of one before the last; {@link gae}
- * takes the values of rows of several by `nextValue`, and its `target` is this return.
+ * and before padding the chain is cut: `v_{t+1}` stands for `R_{t+1}`. The horizon itself is such a cut.
+ * With `arrival`, index 0 of rewards and ends belongs to no transition, and what it holds is not read. A
+ * return that starts at a `last` step of a row that goes on with another episode (the arrival index of a
+ * last observation) crosses the border and means nothing: mask it, as Dreamer does. To treat a truncation
+ * as an end, flag it in `terminated`. In `departure`, each row is taken for one episode, since `value` has
+ * no place for the final observation of one before the last; {@link gae} takes the values of rows of
+ * several by `nextValue`, and its `target` is this return.
  *
  * Which call gives whose numbers:
  * - DreamerV3, imagined: `{ reward, value, discount: con, gamma, lambda }`, with `gamma` 1 where the
  *   continue head contains it (`contdisc`) and else `1 - 1/333`; replayed: `{ reward, value, terminated,
- *   last, gamma: 1 - 1/333, lambda }`.
+ *   last, gamma: 1 - 1/333, lambda }`, where `value` is not the critic's but the imagined return from each
+ *   replayed state, the first of its dream's lambda-returns.
  * - dreamerv3-torch: as imagined, with `gamma` 0.997; its targets come time-major.
  * - STORM and Drama: `align: 'departure'`, `terminated` as predicted, `value` of the `T + 1` imagined
  *   states, and `blend: 'current'`: their code blends in the value of the state left, where the
@@ -94,7 +97,6 @@ export function lambdaReturn(options: LambdaReturnOptions): NdView {
   expectEnds(WHAT, options);
   const reward = expectFloats(`${WHAT}: reward`, options.reward, undefined);
   const [rows, length] = options.reward.shape;
-  const shape = [rows, length] as const;
   // In arrival alignment, index 0 of rewards and ends belongs to no transition of the row.
   const shift = align === 'arrival' ? 1 : 0;
   const states = align === 'arrival' ? length : length + 1;
@@ -105,32 +107,35 @@ export function lambdaReturn(options: LambdaReturnOptions): NdView {
         "rewards of no transitions, with the value of one observation, are align: 'departure'",
     );
   }
-  const { discount, open, mask } = readEnds(WHAT, options, shape);
+  const ends = new EndRows(WHAT, options, [rows, length], shift);
+  const { discount, open, mask } = ends;
 
   const steps = states - 1;
   const result = zeros([rows, steps]);
   const out = result.data;
   for (let row = 0; row < rows; row++) {
-    const first = row * length + shift;
+    ends.read(row);
+    const first = row * length;
     const from = row * states;
     const to = row * steps;
     let next = value[from + steps];
     for (let t = steps - 1; t >= 0; t--) {
-      const i = first + t;
+      const k = t + shift;
+      const i = first + k;
       if (mask !== undefined && mask[i] === 0) continue;
-      const factor = gamma * discount[i];
+      const factor = gamma * discount[k];
       let sum: number = reward[i];
       // What has no share in the return must not reach it, even if it is not finite.
       if (factor !== 0) {
         const arrived = value[from + t + 1];
-        const chain = open[i];
+        const chain = open[k];
         let after = next;
         if (chain === 0) after = arrived;
-        else if (chain !== 1) after = arrived + chain * (next - arrived);
+        else if (chain !== 1) after = (1 - chain) * arrived + chain * next;
         const blended = blend === 'next' ? arrived : value[from + t];
         if (lambda === 1) sum += factor * after;
         else if (lambda === 0) sum += factor * blended;
-        else sum += factor * (blended + lambda * (after - blended));
+        else sum += factor * ((1 - lambda) * blended + lambda * after);
       }
       next = sum;
       out[to + t] = sum;

@@ -18,7 +18,7 @@ import { expectCount } from '../runtime/row-chunks.js';
 import { key, type Seed } from '../sampling/key.js';
 import type { RowNoise } from '../sampling/row-noise.js';
 import { expectActionSpace } from './action-space.js';
-import { expectModel } from './imagine-checks.js';
+import { expectFunction, expectHalt, expectModel, expectPenalty } from './imagine-checks.js';
 import type { Halt } from './imagine-options.js';
 
 /**
@@ -220,24 +220,12 @@ export function expectModelEnv<State>(
       );
     }
   }
-  if (options.terminate !== undefined) expectFunction('terminate', options.terminate);
-  if (options.penalty !== undefined) {
-    const { coefficient, score } = options.penalty;
-    expectOptions('ModelEnv: penalty', options.penalty, ['score', 'coefficient']);
-    expectFunction('penalty.score', score);
-    expectFinite('penalty.coefficient', coefficient);
-  }
-  if (options.halt !== undefined) {
-    expectOptions('ModelEnv: halt', options.halt, ['detector', 'as', 'penalty']);
-    const { as = 'terminated', detector, penalty = 0 } = options.halt;
-    expectFunction('halt.detector.score', detector?.score);
-    expectFunction('halt.detector.unknown', detector?.unknown);
-    expectOneOf('halt.as', as, ['terminated', 'truncated']);
-    expectFinite('halt.penalty', penalty);
-  }
+  if (options.terminate !== undefined) expectFunction('ModelEnv: terminate', options.terminate);
+  if (options.penalty !== undefined) expectPenalty('ModelEnv', options.penalty);
+  if (options.halt !== undefined) expectHalt('ModelEnv', options.halt);
   const { starts } = options;
   if (!isNd(starts)) {
-    expectFunction('starts', starts);
+    expectFunction('ModelEnv: starts', starts);
     return;
   }
   expectStarts('ModelEnv: starts', starts, null, model.obsSize);
@@ -265,18 +253,6 @@ export function expectStarts(
     }
   }
   return view;
-}
-
-function expectFunction(name: string, value: unknown): void {
-  if (typeof value !== 'function') {
-    throw new TypeError(`ModelEnv: ${name} must be a function, got ${describe(value)}`);
-  }
-}
-
-function expectFinite(name: string, value: unknown): void {
-  if (!Number.isFinite(value)) {
-    throw new RangeError(`ModelEnv: ${name} must be a finite number, got ${value}`);
-  }
 }
 
 function expectOneOf(name: string, value: unknown, values: readonly string[]): void {

@@ -4,6 +4,7 @@ import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/scor
 import { Scratch } from '../dynamics/scratch.js';
 import {
   describe,
+  expectExtent,
   expectMatrix,
   gatherRows,
   isNd,
@@ -677,6 +678,7 @@ function indicesOf(action: unknown, numEnvs: number): Int32Array {
       `ModelEnv.step: discrete actions must have shape [${numEnvs}] or [${numEnvs}, 1], got [${shape}]`,
     );
   }
+  expectExtent('ModelEnv.step: action', view);
   return packed(view as NdView<Int32Array>);
 }
 

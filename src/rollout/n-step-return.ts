@@ -1,12 +1,12 @@
 import { type NdView, zeros } from '../nd.js';
 import {
+  EndRows,
   expectDepartureValues,
   expectEnds,
   expectFloats,
   expectObject,
   expectShare,
   type FloatView,
-  readEnds,
   type StepEnds,
 } from './step-arrays.js';
 
@@ -64,10 +64,12 @@ export function nStepReturn(options: NStepReturnOptions): NdView {
   const reward = expectFloats(`${WHAT}: reward`, options.reward, undefined);
   const [rows, steps] = options.reward.shape;
   const value = expectDepartureValues(WHAT, options.value, [rows, steps]);
-  const { discount, open, mask } = readEnds(WHAT, options, [rows, steps]);
+  const ends = new EndRows(WHAT, options, [rows, steps]);
+  const { discount, open, mask } = ends;
   const result = zeros([rows, steps]);
   const out = result.data;
   for (let row = 0; row < rows; row++) {
+    ends.read(row);
     const from = row * steps;
     const states = row * (steps + 1);
     for (let start = 0; start < steps; start++) {
@@ -76,13 +78,12 @@ export function nStepReturn(options: NStepReturnOptions): NdView {
       let sum = 0;
       let factor = 1;
       for (let t = start; t < end; t++) {
-        const i = from + t;
-        sum += factor * reward[i];
-        factor *= gamma * discount[i];
+        sum += factor * reward[from + t];
+        factor *= gamma * discount[t];
         // What has no share in the return must not reach it, even if it is not finite.
         if (factor === 0) break;
         // A chain that is open in part bootstraps the rest of it here.
-        const rest = t + 1 === end ? 0 : open[i];
+        const rest = t + 1 === end ? 0 : open[t];
         if (rest < 1) sum += factor * (1 - rest) * value[states + t + 1];
         factor *= rest;
         if (factor === 0) break;

@@ -13,6 +13,7 @@ export type NamedArrays = Record<string, NdView<TypedArray> | TypedArray>;
  * becomes `{ 'next.reward': reward }`, as TensorDict's `flatten_keys` names it.
  *
  * @param arrays - views and typed arrays, not copied
+ * @returns an object without a prototype
  * @throws TypeError when a value is neither an array nor an object of them, or a name contains a dot
  *
  * @example
@@ -22,7 +23,9 @@ export type NamedArrays = Record<string, NdView<TypedArray> | TypedArray>;
  * ```
  */
 export function flattenArrays(arrays: object): NamedArrays {
-  const flat: NamedArrays = {};
+  expectNamed('flattenArrays', arrays);
+  // Without a prototype, every name is a name.
+  const flat: NamedArrays = Object.create(null);
   flattenInto(flat, '', arrays);
   return flat;
 }
@@ -31,14 +34,21 @@ export function flattenArrays(arrays: object): NamedArrays {
  * Arrays under joined names as nested objects: what {@link flattenArrays} came from.
  *
  * @param arrays - by name, such as `readNpz` gives them
- * @throws TypeError when a name is both an array and the beginning of another
+ * @returns objects without prototypes
+ * @throws TypeError when a value is no array, or a name is both an array and the beginning of another
  */
 export function unflattenArrays(
   arrays: Readonly<Record<string, NdView<TypedArray> | TypedArray | undefined>>,
 ): NestedArrays {
+  expectNamed('unflattenArrays', arrays);
   const nested: Record<string, unknown> = Object.create(null);
   for (const [name, array] of Object.entries(arrays)) {
     if (array === undefined) continue;
+    if (!isArray(array)) {
+      throw new TypeError(
+        `unflattenArrays: ${name} must be a view or a typed array, got ${describe(array)}`,
+      );
+    }
     const path = name.split('.');
     let place = nested;
     for (const part of path.slice(0, -1)) {
@@ -70,6 +80,14 @@ function flattenInto(flat: NamedArrays, prefix: string, arrays: object): void {
           `got ${describe(value)}`,
       );
     }
+  }
+}
+
+function expectNamed(what: string, arrays: unknown): void {
+  if (typeof arrays !== 'object' || arrays === null || isArray(arrays)) {
+    throw new TypeError(
+      `${what}: arrays must be an object of arrays by name, got ${describe(arrays)}`,
+    );
   }
 }
 

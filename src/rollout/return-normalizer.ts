@@ -139,7 +139,11 @@ export class ReturnNormalizer {
     this.#state = {
       low: (1 - rate) * low + rate * lower,
       high: (1 - rate) * high + rate * upper,
-      range: (1 - rate) * range + rate * Math.max(this.#limit, upper - lower),
+      // Rounded, an average of numbers that are at least the limit can fall below it.
+      range: Math.max(
+        this.#limit,
+        (1 - rate) * range + rate * Math.max(this.#limit, upper - lower),
+      ),
       weight: (1 - rate) * weight + rate,
     };
     return this.scale;
@@ -177,7 +181,8 @@ export class ReturnNormalizer {
   /**
    * Goes on from where another normaliser stood.
    *
-   * @throws TypeError or RangeError when `state` is not what {@link ReturnNormalizer.state} gives
+   * @throws TypeError or RangeError when `state` is not what {@link ReturnNormalizer.state} gives; with
+   *   `average: 'range'`, when its range is below the limit
    */
   restore(state: ReturnNormalizerState): void {
     const what = `${WHAT}.restore`;
@@ -193,6 +198,12 @@ export class ReturnNormalizer {
       throw new RangeError(
         `${what}: state must have low <= high, a positive range and a weight in [0, 1], ` +
           `got ${low}, ${high}, ${range} and ${weight}`,
+      );
+    }
+    if (this.#average === 'range' && range < this.#limit) {
+      throw new RangeError(
+        `${what}: range must be at least the limit ${this.#limit}, got ${range}; restore what a ` +
+          'normaliser of this limit gave',
       );
     }
     this.#state = { low, high, range, weight };

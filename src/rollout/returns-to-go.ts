@@ -1,6 +1,6 @@
 import type { NdView } from '../nd.js';
 import { discountedReturn } from './discounted-return.js';
-import type { FloatView, StepEnds } from './step-arrays.js';
+import { expectObject, type FloatView, type StepEnds } from './step-arrays.js';
 
 /** Rewards in departure alignment; a `Trajectory` is one. */
 export interface RewardRows extends Omit<StepEnds, 'discount'> {
@@ -19,7 +19,7 @@ export interface RewardRows extends Omit<StepEnds, 'discount'> {
  * @param gamma - discount factor in [0, 1]. Default 1
  * @returns float32 `[B, T]`, row-major, summed in float64; 0 where nothing happened. Column 0 is each
  *   row's return
- * @throws TypeError, {@link ShapeError} or RangeError as {@link discountedReturn} does
+ * @throws TypeError, `ShapeError` or RangeError as {@link discountedReturn} does
  *
  * Source: Zhou et al., "Free from Bellman Completeness: Trajectory Stitching via Model-based
  * Return-conditioned Supervised Learning" (2023), `zhaoyizhou1123/mbrcsl`, where gamma is 1.
@@ -34,6 +34,7 @@ export interface RewardRows extends Omit<StepEnds, 'discount'> {
  * ```
  */
 export function returnsToGo(rows: RewardRows, gamma: number = 1): NdView {
+  expectObject('returnsToGo', rows, 'rows');
   const { reward, terminated, truncated, last, mask } = rows;
   return discountedReturn({ reward, terminated, truncated, last, mask, gamma }).toGo;
 }

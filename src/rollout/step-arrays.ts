@@ -14,6 +14,9 @@ export type FloatView = NdView<Float32Array | Float64Array>;
 /** Flags 0 and 1, or probabilities between them, `[B, T]`. */
 export type FlagView = NdView<Uint8Array | Float32Array | Float64Array>;
 
+/** The elements of flags. */
+type FlagData = Uint8Array | Float32Array | Float64Array;
+
 /** Where episodes end and which steps happened, in the fields of a `Trajectory`; `[B, T]` each. */
 export interface StepEnds {
   /** 1 where the episode ended, or one minus the predicted probability that it goes on. */
@@ -26,16 +29,6 @@ export interface StepEnds {
   truncated?: FlagView;
   /** 0 for padding: nothing reaches over it, and results there are 0. Default 1. */
   mask?: FlagView;
-}
-
-/** What {@link readEnds} makes of the ends: one number a step, row-major. */
-export interface ReadEnds {
-  /** `discount`, or `1 - terminated`. */
-  discount: Float64Array;
-  /** What remains of the chain of returns after each step, 0 at a cut, else 1; not for a row's last. */
-  open: Float64Array;
-  /** 0 for padding; absent when there is none. */
-  mask: Float64Array | undefined;
 }
 
 /**
@@ -62,27 +55,11 @@ export function expectFloats(
   return packed(value as FloatView);
 }
 
-/** The same for flags and probabilities, each of which must lie in [0, 1]. */
-export function expectFlags(
-  what: string,
-  value: unknown,
-  wanted: readonly [number, number],
-  mask: Float64Array | undefined,
-): Float64Array {
+/** The same for flags and probabilities; whether they lie in [0, 1] is left to the reader. */
+function expectFlags(what: string, value: unknown, wanted: readonly [number, number]): FlagData {
   const flags = expectFlagView(what, value);
   expectSteps(what, flags, wanted);
-  const data = packed(flags);
-  const out = new Float64Array(data.length);
-  for (let i = 0; i < data.length; i++) {
-    const flag = data[i];
-    if (mask !== undefined && mask[i] === 0) continue;
-    if (!(flag >= 0 && flag <= 1)) {
-      const at = `[${Math.floor(i / wanted[1])}, ${i % wanted[1]}]`;
-      throw new RangeError(`${what} must lie in [0, 1], got ${flag} at ${at}`);
-    }
-    out[i] = flag;
-  }
-  return out;
+  return packed(flags);
 }
 
 /** @throws TypeError when a value is no view of flags or probabilities, `ShapeError` when of another rank */
@@ -97,48 +74,97 @@ export function expectFlagView(what: string, value: unknown): FlagView {
   return value as FlagView;
 }
 
-/**
- * Reads where episodes end.
- *
- * @param what - the name used in messages, such as `gae`
- * @param shape - `[B, T]`
- * @throws TypeError, `ShapeError` or RangeError for arrays of another kind or shape, or out of range
- */
-export function readEnds(what: string, ends: StepEnds, shape: readonly [number, number]): ReadEnds {
-  const [rows, steps] = shape;
-  const size = rows * steps;
-  const mask =
-    ends.mask === undefined ? undefined : expectFlags(`${what}: mask`, ends.mask, shape, undefined);
-  if (mask !== undefined) {
-    for (let i = 0; i < size; i++) {
-      if (mask[i] !== 0 && mask[i] !== 1) {
-        const at = `[${Math.floor(i / steps)}, ${i % steps}]`;
-        throw new RangeError(`${what}: mask must be 0 or 1, got ${mask[i]} at ${at}`);
+/** Where episodes end, read row by row: a batch costs no more memory than a row. */
+export class EndRows {
+  /** `discount`, or `1 - terminated`, of the row read last, `[T]`. */
+  readonly discount: Float64Array;
+  /**
+   * What remains of the chain of returns after each step of the row read last, `[T]`: 0 at a cut, else 1;
+   * not for the row's last step.
+   */
+  readonly open: Float64Array;
+  /** 0 for padding, of all rows, `[B * T]`; absent when there is none. */
+  readonly mask: FlagData | undefined;
+  readonly #what: string;
+  readonly #first: number;
+  readonly #ends: FlagData | undefined;
+  readonly #endName: 'discount' | 'terminated';
+  readonly #last: FlagData | undefined;
+  readonly #truncated: FlagData | undefined;
+
+  /**
+   * @param what - the name used in messages, such as `gae`
+   * @param shape - `[B, T]`
+   * @param first - the first index that belongs to a transition of the row; what is before it is not read
+   * @throws TypeError or `ShapeError` for arrays of another kind or shape
+   */
+  constructor(what: string, ends: StepEnds, shape: readonly [number, number], first: number = 0) {
+    const elementsOf = (name: keyof StepEnds): FlagData | undefined =>
+      ends[name] === undefined ? undefined : expectFlags(`${what}: ${name}`, ends[name], shape);
+    this.#what = what;
+    this.#first = first;
+    this.#endName = ends.discount === undefined ? 'terminated' : 'discount';
+    this.mask = elementsOf('mask');
+    this.#ends = elementsOf(this.#endName);
+    this.#last = elementsOf('last');
+    this.#truncated = elementsOf('truncated');
+    this.discount = new Float64Array(shape[1]).fill(1);
+    this.open = new Float64Array(shape[1]).fill(1);
+  }
+
+  /**
+   * Reads a row into `discount` and `open`; padding is left as it was.
+   *
+   * @throws RangeError when a mask is neither 0 nor 1, or an end is not in [0, 1]
+   */
+  read(row: number): void {
+    const { discount, mask, open } = this;
+    const steps = discount.length;
+    const from = row * steps;
+    const ends = this.#ends;
+    const inverted = this.#endName === 'terminated';
+    const last = this.#last;
+    const truncated = this.#truncated;
+    if (mask !== undefined) {
+      for (let t = 0; t < steps; t++) {
+        const flag = mask[from + t];
+        if (flag !== 0 && flag !== 1) {
+          throw new RangeError(`${this.#what}: mask must be 0 or 1, got ${flag} at [${row}, ${t}]`);
+        }
       }
     }
+    const cuts = last !== undefined || truncated !== undefined || mask !== undefined;
+    for (let t = this.#first; t < steps; t++) {
+      const i = from + t;
+      if (mask !== undefined && mask[i] === 0) continue;
+      if (ends !== undefined) {
+        const end = ends[i];
+        if (!(end >= 0 && end <= 1)) this.#refuse(this.#endName, end, row, t);
+        discount[t] = inverted ? 1 - end : end;
+      }
+      if (!cuts) continue;
+      let chain = 1;
+      if (last !== undefined) {
+        const cut = last[i];
+        if (!(cut >= 0 && cut <= 1)) this.#refuse('last', cut, row, t);
+        chain = 1 - cut;
+      }
+      if (truncated !== undefined) {
+        const cut = truncated[i];
+        if (!(cut >= 0 && cut <= 1)) this.#refuse('truncated', cut, row, t);
+        chain *= 1 - cut;
+      }
+      // What padding holds is no return: the step before it is a last one, flagged or not.
+      if (mask !== undefined && t + 1 < steps && mask[i + 1] === 0) chain = 0;
+      open[t] = chain;
+    }
   }
-  let discount: Float64Array;
-  if (ends.discount !== undefined) {
-    discount = expectFlags(`${what}: discount`, ends.discount, shape, mask);
-  } else if (ends.terminated !== undefined) {
-    discount = expectFlags(`${what}: terminated`, ends.terminated, shape, mask);
-    for (let i = 0; i < size; i++) discount[i] = 1 - discount[i];
-  } else {
-    discount = new Float64Array(size).fill(1);
+
+  #refuse(name: string, flag: number, row: number, t: number): never {
+    throw new RangeError(
+      `${this.#what}: ${name} must lie in [0, 1], got ${flag} at [${row}, ${t}]`,
+    );
   }
-  const open = new Float64Array(size).fill(1);
-  for (const name of ['last', 'truncated'] as const) {
-    const flags = ends[name];
-    if (flags === undefined) continue;
-    const cut = expectFlags(`${what}: ${name}`, flags, shape, mask);
-    for (let i = 0; i < size; i++) open[i] *= 1 - cut[i];
-  }
-  if (mask !== undefined) {
-    // What padding holds is no return: the step before it is a last one, flagged or not. So is the last
-    // of each row, whatever the next row begins with.
-    for (let i = 0; i + 1 < size; i++) if (mask[i + 1] === 0) open[i] = 0;
-  }
-  return { discount, open, mask };
 }
 
 /**
@@ -197,10 +223,10 @@ export function expectAlignment(what: string, options: unknown): void {
   }
 }
 
-/** @throws TypeError when options are no object */
-export function expectObject(what: string, options: unknown): void {
+/** @throws TypeError when options, or what else is named, are no object */
+export function expectObject(what: string, options: unknown, name: string = 'options'): void {
   if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`${what}: options must be an object, got ${describe(options)}`);
+    throw new TypeError(`${what}: ${name} must be an object, got ${describe(options)}`);
   }
 }
 

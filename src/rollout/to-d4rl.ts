@@ -1,6 +1,6 @@
 import { type NdView, nd, sizeOf, type TypedArray } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
-import { expectView, trajectoryOf } from './trajectory-parts.js';
+import { expectArrays, expectView, trajectoryOf } from './trajectory-parts.js';
 
 /**
  * Flat rows, one a step, episode after episode: what `writeD4rl` writes as `observations`, `actions`,
@@ -46,10 +46,11 @@ export function toD4rl(trajectory: Trajectory): D4rlTrajectory {
  * the rows; penalties and uncertainty are not told apart in them.
  *
  * @param rows - views of any strides
- * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
+ * @throws TypeError or `ShapeError` when an array is not of its type and shape
  */
 export function fromD4rl(rows: D4rlTrajectory): Trajectory {
   const what = 'fromD4rl';
+  expectArrays(`${what}: rows`, rows);
   const obs = expectView(`${what}: obs`, rows.obs, Float32Array, [null, null]);
   const [count, obsSize] = rows.obs.shape;
   const action = expectView(`${what}: action`, rows.action, Float32Array, [count, null]);
@@ -90,8 +91,6 @@ export function fromD4rl(rows: D4rlTrajectory): Trajectory {
     parts.reward.set(reward.subarray(begin, end), to);
     parts.terminated.set(terminated.subarray(begin, end), to);
     parts.truncated.set(truncated.subarray(begin, end), to);
-    const last = to + end - begin - 1;
-    if (parts.terminated[last] === 0) parts.truncated[last] = 1;
   }
   return trajectoryOf(what, parts);
 }

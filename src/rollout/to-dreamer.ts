@@ -1,9 +1,11 @@
-import { type NdView, nd } from '../nd.js';
+import { type NdView, nd, packed } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
 import {
   copyOf,
+  expectArrays,
   expectOptionalView,
   expectView,
+  expectZerosAfter,
   lengthsOf,
   trajectoryOf,
 } from './trajectory-parts.js';
@@ -55,10 +57,10 @@ export function toDreamer(trajectory: Trajectory): Required<DreamerTrajectory> {
   const isLast = new Uint8Array(rows * places);
   const isTerminal = new Uint8Array(rows * places);
   const mask = new Uint8Array(rows * places);
-  const actions = copyOf(trajectory.action);
-  const rewards = copyOf(trajectory.reward);
-  const last = copyOf(trajectory.last);
-  const terminated = copyOf(trajectory.terminated);
+  const actions = packed(trajectory.action);
+  const rewards = packed(trajectory.reward);
+  const last = packed(trajectory.last);
+  const terminated = packed(trajectory.terminated);
   for (let row = 0; row < rows; row++) {
     const steps = length[row];
     if (steps === 0) continue;
@@ -90,12 +92,14 @@ export function toDreamer(trajectory: Trajectory): Required<DreamerTrajectory> {
  * here and are not read. A row whose last step is no end counts as truncated, and so does one that is
  * last and not terminal; a step that was both terminated and truncated comes back as terminated.
  *
- * @param replay - views of any strides; without a mask, a row lasts up to its first `isLast`
- * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
- * @throws RangeError when a row spans two episodes
+ * @param replay - views of any strides; without a mask, a row lasts up to its first `isLast`, or up to `T`
+ * @throws TypeError or `ShapeError` when an array is not of its type and shape
+ * @throws RangeError when a row spans two episodes: `isFirst` is 1 after its first observation, or an end
+ *   is not at its last; or, without a mask, anything is not 0 after `isLast`
  */
 export function fromDreamer(replay: DreamerTrajectory): Trajectory {
   const what = 'fromDreamer';
+  expectArrays(`${what}: replay`, replay);
   const obs = expectView(`${what}: obs`, replay.obs, Float32Array, [null, null, null]);
   const [rows, places, obsSize] = replay.obs.shape;
   const given = expectView(`${what}: action`, replay.action, Float32Array, [rows, places, null]);
@@ -106,7 +110,12 @@ export function fromDreamer(replay: DreamerTrajectory): Trajectory {
   const isLast = expectView(`${what}: isLast`, replay.isLast, Uint8Array, shape);
   const isTerminal = expectView(`${what}: isTerminal`, replay.isTerminal, Uint8Array, shape);
   const mask = expectOptionalView(`${what}: mask`, replay.mask, Uint8Array, shape);
-  const length = arrivals(what, rows, places, mask, isLast);
+  const seen = observationsOf(what, rows, places, mask, isLast);
+  if (mask === undefined) {
+    const rest = { obs, action: given, reward: rewards, isFirst, isLast, isTerminal };
+    expectZerosAfter(what, seen, places, rest);
+  }
+  const length = seen.map((observations) => Math.max(observations - 1, 0));
   const horizon = Math.max(places - 1, 0);
   const action = new Float32Array(rows * horizon * actionSize);
   const reward = new Float32Array(rows * horizon);
@@ -126,8 +135,7 @@ export function fromDreamer(replay: DreamerTrajectory): Trajectory {
       for (let d = 0; d < actionSize; d++) action[at * actionSize + d] = given[source + d];
       reward[at] = rewards[arrival];
       terminated[at] = isTerminal[arrival];
-      const ends = isLast[arrival] !== 0 || t === length[row] - 1;
-      truncated[at] = ends && terminated[at] === 0 ? 1 : 0;
+      truncated[at] = isLast[arrival];
     }
   }
   return trajectoryOf(what, {
@@ -144,8 +152,8 @@ export function fromDreamer(replay: DreamerTrajectory): Trajectory {
   });
 }
 
-/** Steps of each row, one fewer than its observations. */
-function arrivals(
+/** Observations of each row. */
+function observationsOf(
   what: string,
   rows: number,
   places: number,
@@ -155,5 +163,5 @@ function arrivals(
   // The flags of the first observation belong to a transition before the row.
   const flags = mask === undefined ? isLast.slice() : isLast;
   if (mask === undefined) for (let row = 0; row < rows; row++) flags[row * places] = 0;
-  return lengthsOf(what, rows, places, mask, [flags]).map((seen) => Math.max(seen - 1, 0));
+  return lengthsOf(what, rows, places, mask, [flags]);
 }

@@ -2,8 +2,10 @@ import { type NdView, nd } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
 import {
   copyOf,
+  expectArrays,
   expectOptionalView,
   expectView,
+  expectZerosAfter,
   joinObs,
   lengthsOf,
   stepsOf,
@@ -53,15 +55,18 @@ export function toGymnasium(trajectory: Trajectory): Required<GymnasiumTrajector
 }
 
 /**
- * A trajectory of Gymnasium's arrays.
+ * A trajectory of Gymnasium's arrays. A row whose last step is no end was cut, and that step counts as
+ * truncated; one that was both terminated and truncated comes back as terminated.
  *
- * @param steps - views of any strides; without a mask, a row lasts up to its first end
- * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
- * @throws RangeError when a row spans two episodes: after an end it goes on, or `nextObs` is not the `obs`
- *   of the next step, as where an environment was reset
+ * @param steps - views of any strides; without a mask, a row lasts up to its first end, or up to `T`
+ * @throws TypeError or `ShapeError` when an array is not of its type and shape
+ * @throws RangeError when a row spans two episodes: a step with an end is not its last; or `nextObs` is
+ *   not the `obs` of the next step, as where an environment was reset; or, without a mask, anything but
+ *   `obs` is not 0 after the end
  */
 export function fromGymnasium(steps: GymnasiumTrajectory): Trajectory {
   const what = 'fromGymnasium';
+  expectArrays(`${what}: steps`, steps);
   const obs = expectView(`${what}: obs`, steps.obs, Float32Array, [null, null, null]);
   const [rows, horizon, obsSize] = steps.obs.shape;
   const action = expectView(`${what}: action`, steps.action, Float32Array, [rows, horizon, null]);
@@ -76,6 +81,11 @@ export function fromGymnasium(steps: GymnasiumTrajectory): Trajectory {
   ]);
   const mask = expectOptionalView(`${what}: mask`, steps.mask, Uint8Array, flags);
   const length = lengthsOf(what, rows, horizon, mask, [terminated, truncated]);
+  if (mask === undefined) {
+    // An observation stands there even in padding: that after the last step.
+    const rest = { action, reward, terminated, truncated, nextObs: next };
+    expectZerosAfter(what, length, horizon, rest);
+  }
   return trajectoryOf(what, {
     rows,
     horizon,

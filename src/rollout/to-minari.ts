@@ -8,7 +8,7 @@ import {
   type TypedArray,
 } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
-import { trajectoryOf } from './trajectory-parts.js';
+import { expectArrays, trajectoryOf } from './trajectory-parts.js';
 
 /** One episode of `T` steps as Minari stores it; `writeMinari` takes an array of them. */
 export interface MinariTrajectory {
@@ -78,7 +78,8 @@ export function toMinari(trajectory: Trajectory): MinariTrajectory[] {
 }
 
 /**
- * A trajectory of Minari's episodes: a row for each, with room for the longest.
+ * A trajectory of Minari's episodes: a row for each, with room for the longest. An episode whose last step
+ * is no end was cut, and that step counts as truncated; one that was both comes back as terminated.
  *
  * @param episodes - views may have any strides; rewards are rounded to float32
  * @throws TypeError or {@link ShapeError} when an array is not of its type and shape, or widths differ
@@ -87,8 +88,14 @@ export function toMinari(trajectory: Trajectory): MinariTrajectory[] {
  */
 export function fromMinari(episodes: Iterable<MinariSteps>): Trajectory {
   const what = 'fromMinari';
+  if (
+    typeof (episodes as Partial<Iterable<MinariSteps>> | null)?.[Symbol.iterator] !== 'function'
+  ) {
+    throw new TypeError(`${what}: episodes must be an iterable, got ${describe(episodes)}`);
+  }
   const checked = [...episodes].map((episode, i) => {
     const name = `${what}: episode ${i}`;
+    expectArrays(name, episode);
     const actions = expectMatrix(`${name}: actions`, episode.actions, null, null);
     const [steps] = actions.shape;
     const observations = expectMatrix(

@@ -2,8 +2,10 @@ import { type NdView, nd, packed } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
 import {
   copyOf,
+  expectArrays,
   expectOptionalView,
   expectView,
+  expectZerosAfter,
   lengthsOf,
   swapped,
   trajectoryOf,
@@ -84,12 +86,15 @@ export function toTdMpc2(trajectory: Trajectory): Required<TdMpc2Trajectory> {
  * What the first index holds besides the observation is not read. A row that ends without `terminated` was
  * cut and counts as truncated.
  *
- * @param batch - views of any strides; without a mask, a row lasts up to its first `terminated`
- * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
- * @throws RangeError when a row goes on after `terminated`
+ * @param batch - views of any strides; without a mask, a row lasts up to its first `terminated`, or up to
+ *   `T`
+ * @throws TypeError or `ShapeError` when an array is not of its type and shape
+ * @throws RangeError when a row goes on after `terminated`: by its mask or, without one, where anything
+ *   is not 0 after it
  */
 export function fromTdMpc2(batch: TdMpc2Trajectory): Trajectory {
   const what = 'fromTdMpc2';
+  expectArrays(`${what}: batch`, batch);
   expectView(`${what}: obs`, batch.obs, Float32Array, [null, null, null]);
   const [places, rows, obsSize] = batch.obs.shape;
   const given = expectView(`${what}: action`, batch.action, Float32Array, [places, rows, null]);
@@ -104,11 +109,20 @@ export function fromTdMpc2(batch: TdMpc2Trajectory): Trajectory {
     for (let t = 1; t < places; t++) flags[row * places + t] = ends[t * rows + row] > 0 ? 1 : 0;
   }
   const mask = batch.mask && packed(swapped(batch.mask));
-  const length = lengthsOf(what, rows, places, mask, [flags]).map((seen) => Math.max(seen - 1, 0));
+  const seen = lengthsOf(what, rows, places, mask, [flags]);
+  const obs = packed(swapped(batch.obs));
+  if (mask === undefined) {
+    expectZerosAfter(what, seen, places, {
+      obs,
+      action: packed(swapped(batch.action)),
+      reward: packed(swapped(batch.reward)),
+      terminated: flags,
+    });
+  }
+  const length = seen.map((entries) => Math.max(entries - 1, 0));
   const action = new Float32Array(rows * horizon * actionSize);
   const reward = new Float32Array(rows * horizon);
   const terminated = new Uint8Array(rows * horizon);
-  const truncated = new Uint8Array(rows * horizon);
   for (let row = 0; row < rows; row++) {
     for (let t = 0; t < length[row]; t++) {
       const at = row * horizon + t;
@@ -118,7 +132,6 @@ export function fromTdMpc2(batch: TdMpc2Trajectory): Trajectory {
       }
       reward[at] = rewards[from];
       terminated[at] = flags[row * places + t + 1];
-      truncated[at] = t === length[row] - 1 && terminated[at] === 0 ? 1 : 0;
     }
   }
   return trajectoryOf(what, {
@@ -126,11 +139,10 @@ export function fromTdMpc2(batch: TdMpc2Trajectory): Trajectory {
     horizon,
     obsSize,
     actionSize,
-    obs: packed(swapped(batch.obs)),
+    obs,
     action,
     reward,
     terminated,
-    truncated,
     length,
   });
 }

@@ -2,8 +2,10 @@ import { type NdView, nd } from '../nd.js';
 import type { Trajectory } from './trajectory.js';
 import {
   copyOf,
+  expectArrays,
   expectOptionalView,
   expectView,
+  expectZerosAfter,
   joinObs,
   lengthsOf,
   stepsOf,
@@ -84,12 +86,14 @@ export function toTorchRl(trajectory: Trajectory): Required<TorchRlTrajectory> {
 
 /**
  * A trajectory of TorchRL's arrays. The flags of the root and `next.done` follow from the others and are
- * not read.
+ * not read. A row whose last step is no end was cut, and that step counts as truncated; one that was both
+ * terminated and truncated comes back as terminated.
  *
- * @param ted - views of any strides; without a mask, a row lasts up to its first end
- * @throws TypeError or {@link ShapeError} when an array is not of its type and shape
- * @throws RangeError when a row spans two episodes: after an end it goes on, or `next.observation` is not
- *   the `observation` of the next step
+ * @param ted - views of any strides; without a mask, a row lasts up to its first end, or up to `T`
+ * @throws TypeError or `ShapeError` when an array is not of its type and shape
+ * @throws RangeError when a row spans two episodes: a step with an end is not its last; or
+ *   `next.observation` is not the `observation` of the next step; or, without a mask, anything but
+ *   `observation` is not 0 after the end
  */
 export function fromTorchRl(
   ted: Pick<TorchRlTrajectory, 'observation' | 'action' | 'mask'> & {
@@ -98,12 +102,14 @@ export function fromTorchRl(
   },
 ): Trajectory {
   const what = 'fromTorchRl';
+  expectArrays(`${what}: ted`, ted);
+  expectArrays(`${what}: ted.next`, ted.next);
   const obs = expectView(`${what}: observation`, ted.observation, Float32Array, [null, null, null]);
   const [rows, horizon, obsSize] = ted.observation.shape;
   const action = expectView(`${what}: action`, ted.action, Float32Array, [rows, horizon, null]);
   const column = [rows, horizon, 1];
   const { next } = ted;
-  const reward = expectView(`${what}: next.reward`, next?.reward, Float32Array, column);
+  const reward = expectView(`${what}: next.reward`, next.reward, Float32Array, column);
   const terminated = expectView(`${what}: next.terminated`, next.terminated, Uint8Array, column);
   const truncated = expectView(`${what}: next.truncated`, next.truncated, Uint8Array, column);
   const after = expectView(`${what}: next.observation`, next.observation, Float32Array, [
@@ -113,6 +119,16 @@ export function fromTorchRl(
   ]);
   const mask = expectOptionalView(`${what}: mask`, ted.mask, Uint8Array, [rows, horizon]);
   const length = lengthsOf(what, rows, horizon, mask, [terminated, truncated]);
+  if (mask === undefined) {
+    expectZerosAfter(what, length, horizon, {
+      action,
+      'next.reward': reward,
+      'next.terminated': terminated,
+      'next.truncated': truncated,
+      // The root's observation stands there even in padding: that after the last step.
+      'next.observation': after,
+    });
+  }
   return trajectoryOf(what, {
     rows,
     horizon,

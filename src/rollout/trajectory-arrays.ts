@@ -10,23 +10,7 @@ import {
   type TypedArray,
 } from '../nd.js';
 import type { NamedArrays } from './named-arrays.js';
-import { Trajectory } from './trajectory.js';
-
-/** Fields that every trajectory has. */
-const FIELDS = [
-  'obs',
-  'action',
-  'reward',
-  'rawReward',
-  'uncertainty',
-  'penalty',
-  'terminated',
-  'truncated',
-  'last',
-  'mask',
-  'discount',
-  'member',
-] as const;
+import { TRAJECTORY_FIELDS, Trajectory } from './trajectory.js';
 
 const SCORE = 'score.';
 const EXTRA = 'extra.';
@@ -48,7 +32,7 @@ const EXTRA = 'extra.';
  */
 export function trajectoryArrays(trajectory: Trajectory): NamedArrays {
   const arrays: NamedArrays = {};
-  for (const name of FIELDS) arrays[name] = trajectory[name];
+  for (const name of TRAJECTORY_FIELDS) arrays[name] = trajectory[name];
   arrays.length = trajectory.length;
   arrays.nonFinite = Int32Array.of(trajectory.nonFinite);
   const { logProb, value, bootstrap, scores = {}, extras = {} } = trajectory;
@@ -66,6 +50,7 @@ export function trajectoryArrays(trajectory: Trajectory): NamedArrays {
  * @param arrays - by name, views of any strides; other names are left aside
  * @returns a trajectory with arrays of its own
  * @throws TypeError or {@link ShapeError} when an array is missing or not of its type and shape
+ * @throws RangeError when a row's length is not in `0..T`, or its mask is not 1 in just its first steps
  */
 export function trajectoryFromArrays(
   arrays: Readonly<Record<string, NdView<TypedArray> | TypedArray | undefined>>,
@@ -77,11 +62,12 @@ export function trajectoryFromArrays(
   const [rows, horizon, actionSize] = shapeOf(what, 'action', arrays.action);
   const [, , obsSize] = shapeOf(what, 'obs', arrays.obs);
   const trajectory = new Trajectory(rows, horizon, obsSize, actionSize);
-  for (const name of FIELDS) {
+  for (const name of TRAJECTORY_FIELDS) {
     const { data, shape } = trajectory[name];
     data.set(elements(what, name, arrays[name], kindOf(data), shape));
   }
   trajectory.length.set(elements(what, 'length', arrays.length, Int32Array, [rows]));
+  expectLengths(what, trajectory);
   const [nonFinite] = elements(what, 'nonFinite', arrays.nonFinite, Int32Array, [1]);
   trajectory.nonFinite = nonFinite;
 
@@ -105,6 +91,26 @@ export function trajectoryFromArrays(
   if (Object.keys(scores).length > 0) trajectory.scores = scores;
   if (Object.keys(extras).length > 0) trajectory.extras = extras;
   return trajectory;
+}
+
+/** Checks that lengths and masks tell the same. */
+function expectLengths(what: string, { length, mask }: Trajectory): void {
+  const [rows, horizon] = mask.shape;
+  for (let row = 0; row < rows; row++) {
+    const steps = length[row];
+    if (steps < 0 || steps > horizon) {
+      throw new RangeError(`${what}: length must lie in 0..${horizon}, got ${steps} at ${row}`);
+    }
+    for (let t = 0; t < horizon; t++) {
+      const flag = mask.data[row * horizon + t];
+      const wanted = t < steps ? 1 : 0;
+      if (flag !== wanted) {
+        throw new RangeError(
+          `${what}: mask must be ${wanted} at [${row}, ${t}] of a row of ${steps} steps, got ${flag}`,
+        );
+      }
+    }
+  }
 }
 
 function shapeOf(what: string, name: string, value: unknown): readonly number[] {

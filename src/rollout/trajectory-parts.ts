@@ -29,8 +29,8 @@ export interface TrajectoryParts {
   readonly reward: Float32Array;
   /** `[B, T]`. */
   readonly terminated: Uint8Array;
-  /** `[B, T]`. */
-  readonly truncated: Uint8Array;
+  /** `[B, T]`; nothing where it is left out. */
+  readonly truncated?: Uint8Array;
   /** Steps of each row, `[B]`. */
   readonly length: Int32Array;
 }
@@ -38,10 +38,13 @@ export interface TrajectoryParts {
 /**
  * A trajectory of these elements: no penalties, no uncertainty, no members.
  *
+ * A row ends at its last step: where that is not terminated it was cut, flagged or not, and where it is
+ * flagged as both, it terminated.
+ *
  * @throws RangeError when a row goes on after an end
  */
 export function trajectoryOf(what: string, parts: TrajectoryParts): Trajectory {
-  const { rows, horizon, obsSize, actionSize, length } = parts;
+  const { rows, horizon, obsSize, actionSize, length, truncated: cuts } = parts;
   const out = new Trajectory(rows, horizon, obsSize, actionSize);
   out.length.set(length);
   for (let row = 0; row < rows; row++) {
@@ -54,9 +57,8 @@ export function trajectoryOf(what: string, parts: TrajectoryParts): Trajectory {
     for (let t = 0; t < steps; t++) {
       const at = first + t;
       const terminated = parts.terminated[at] !== 0 ? 1 : 0;
-      const truncated = parts.truncated[at] !== 0 ? 1 : 0;
-      const last = terminated | truncated;
-      if (last !== 0 && t < steps - 1) {
+      const last = t === steps - 1 ? 1 : 0;
+      if (last === 0 && (terminated !== 0 || (cuts !== undefined && cuts[at] !== 0))) {
         throw new RangeError(
           `${what}: a row must end where it is terminated or truncated, got an end at [${row}, ${t}] ` +
             `of ${steps} steps; split rows where episodes end`,
@@ -65,13 +67,52 @@ export function trajectoryOf(what: string, parts: TrajectoryParts): Trajectory {
       out.reward.data[at] = parts.reward[at];
       out.rawReward.data[at] = parts.reward[at];
       out.terminated.data[at] = terminated;
-      out.truncated.data[at] = truncated;
+      out.truncated.data[at] = last - (last & terminated);
       out.last.data[at] = last;
       out.mask.data[at] = 1;
       out.discount.data[at] = 1 - terminated;
     }
   }
   return out;
+}
+
+/**
+ * Checks that nothing follows a row's end where no mask tells padding from another episode: whatever is
+ * not 0 there would be lost.
+ *
+ * @param length - entries of each row that count, `[B]`
+ * @param arrays - by name, `[B, places, ...]` each
+ * @throws RangeError when an entry after them is not 0
+ */
+export function expectZerosAfter(
+  what: string,
+  length: Int32Array,
+  places: number,
+  arrays: Readonly<Record<string, Float32Array | Uint8Array>>,
+): void {
+  const rows = length.length;
+  if (rows === 0 || places === 0) return;
+  for (const [name, data] of Object.entries(arrays)) {
+    const width = data.length / (rows * places);
+    for (let row = 0; row < rows; row++) {
+      const end = (row + 1) * places * width;
+      for (let i = (row * places + length[row]) * width; i < end; i++) {
+        if (data[i] === 0) continue;
+        const at = Math.floor(i / width) - row * places;
+        throw new RangeError(
+          `${what}: without a mask, ${name} must be 0 after a row's end, got ${data[i]} at ` +
+            `[${row}, ${at}]; give a mask, or split rows where episodes end`,
+        );
+      }
+    }
+  }
+}
+
+/** @throws TypeError when what should hold arrays by name is no object */
+export function expectArrays(what: string, arrays: unknown): void {
+  if (typeof arrays !== 'object' || arrays === null) {
+    throw new TypeError(`${what} must be an object of arrays, got ${describe(arrays)}`);
+  }
 }
 
 /**

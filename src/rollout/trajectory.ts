@@ -125,7 +125,7 @@ export class Trajectory {
   gather(rows: Int32Array): Trajectory {
     const [, horizon, actionSize] = this.action.shape;
     const some = new Trajectory(rows.length, horizon, this.obs.shape[2], actionSize);
-    for (const name of FIELDS) {
+    for (const name of TRAJECTORY_FIELDS) {
       const view: NdView<Float32Array | Int32Array | Uint8Array> = this[name];
       some[name].data.set(gatherRows(view, rows).data);
     }
@@ -206,8 +206,8 @@ export class Trajectory {
   }
 }
 
-/** The arrays that every trajectory has. */
-const FIELDS = [
+/** Names of the views that every trajectory has. */
+export const TRAJECTORY_FIELDS = [
   'obs',
   'action',
   'reward',

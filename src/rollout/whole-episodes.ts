@@ -1,13 +1,16 @@
 import type { WorldModel } from '../dynamics/contract.js';
-import { describe, expectMatrix, type NdView } from '../nd.js';
+import { expectMatrix, type NdView } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { type Key, key, type Seed } from '../sampling/key.js';
 import { collectTrajectory } from './collect-trajectory.js';
 import { drawStarts } from './draw-starts.js';
 import { expectThreshold, filterByReturn } from './filter-by-return.js';
 import { imagine } from './imagine.js';
+import { expectFunction, IMAGINE_OPTIONS } from './imagine-checks.js';
 import type { ImagineOptions } from './imagine-options.js';
 import type { AnyPolicy } from './policy.js';
 import type { Rollout } from './rollout.js';
+import { expectObject } from './step-arrays.js';
 import type { Trajectory } from './trajectory.js';
 
 /** How far the search for good episodes has come. */
@@ -32,7 +35,7 @@ export interface KeptEpisodes {
   returns: Float32Array;
   /** The return from each step on, float32 `[K, T]`; 0 past a row's end. */
   returnsToGo: NdView;
-  /** Episodes imagined so far, these batches' included. */
+  /** Episodes imagined so far, this batch's included. */
   tried: number;
   /** Episodes kept so far, these included. */
   kept: number;
@@ -59,6 +62,16 @@ export interface WholeEpisodesOptions<State = unknown>
   onProgress?: (progress: EpisodeProgress) => void;
 }
 
+const OPTIONS = [
+  'starts',
+  'above',
+  'gamma',
+  'count',
+  'rows',
+  'maxBatches',
+  ...IMAGINE_OPTIONS.filter((name) => name !== 'start' && name !== 'trajectory'),
+];
+
 /**
  * Imagines whole episodes from initial observations and keeps those whose predicted return is better
  * than a threshold, until enough are found.
@@ -75,7 +88,7 @@ export interface WholeEpisodesOptions<State = unknown>
  * @param options - starts, threshold, and everything {@link imagine} takes; `horizon` is the length of a
  *   whole episode
  * @returns what was kept of each batch, of those batches only of which something was
- * @throws TypeError or {@link ShapeError} when the starts or another option do not fit
+ * @throws TypeError or `ShapeError` when the starts or another option do not fit
  * @throws RangeError when a number is out of range
  *
  * @example
@@ -92,9 +105,7 @@ export function wholeEpisodes<State>(
   options: WholeEpisodesOptions<State>,
 ): AsyncGenerator<KeptEpisodes, void, undefined> {
   const what = 'wholeEpisodes';
-  if (typeof options !== 'object' || options === null) {
-    throw new TypeError(`${what}: options must be an object, got ${describe(options)}`);
-  }
+  expectObject(what, options);
   const {
     starts,
     seed,
@@ -111,6 +122,8 @@ export function wholeEpisodes<State>(
       throw new TypeError(`${what}: ${name} must be left out, since it draws starts; give starts`);
     }
   }
+  expectOptions(what, options, OPTIONS);
+  if (onProgress !== undefined) expectFunction(`${what}: onProgress`, onProgress);
   for (const [name, value] of Object.entries({ count, rows, maxBatches })) {
     if (!Number.isInteger(value) || value < 1) {
       throw new RangeError(`${what}: ${name} must be a positive integer, got ${value}`);

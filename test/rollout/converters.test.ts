@@ -1,4 +1,4 @@
-import { imagine, type NdView, nd, ShapeError, type Trajectory } from 'umwelt';
+import { imagine, type NdView, nd, ShapeError, type Trajectory, zeros } from 'umwelt';
 import {
   type DreamerTrajectory,
   fromD4rl,
@@ -7,6 +7,7 @@ import {
   fromMinari,
   fromTdMpc2,
   fromTorchRl,
+  imaginationWeights,
   lambdaReturn,
   toD4rl,
   toDreamer,
@@ -35,6 +36,173 @@ const withSteps = () => dream.gather(Int32Array.of(0, 1, 2));
 test('the world codes its rewards: no two transitions have one', () => {
   expect([...dream.length]).toEqual(LENGTHS);
   expect(new Set(dream.transitions().reward).size).toBe(STEPS.length);
+});
+
+/** A row of three steps from 0 to 3 on end, in Gymnasium's arrays. */
+const threeSteps = () => ({
+  obs: nd([0, 1, 2], [1, 3, 1]),
+  action: nd([1, 1, 1], [1, 3, 1]),
+  reward: nd([[1, 2, 3]]),
+  terminated: nd(new Uint8Array(3), [1, 3]),
+  truncated: nd(new Uint8Array(3), [1, 3]),
+  nextObs: nd([1, 2, 3], [1, 3, 1]),
+});
+/** The same in TorchRL's. */
+const threeStepsOfTorchRl = () => {
+  const { obs, action, reward, terminated, truncated, nextObs } = threeSteps();
+  const column = [1, 3, 1];
+  return {
+    observation: obs,
+    action,
+    next: {
+      observation: nextObs,
+      reward: nd(reward.data, column),
+      terminated: nd(terminated.data, column),
+      truncated: nd(truncated.data, column),
+    },
+  };
+};
+/** One step from `x` to `x + 1` in Minari's. */
+const oneStepOfMinari = (x: number, terminated = 0, truncated = 0) => ({
+  observations: nd([[x], [x + 1]]),
+  actions: nd([[1]]),
+  rewards: Float32Array.of(x),
+  terminations: Uint8Array.of(terminated),
+  truncations: Uint8Array.of(truncated),
+});
+
+describe('a row’s last step', () => {
+  test('that is no end was cut, in every layout', () => {
+    for (const row of [fromGymnasium(threeSteps()), fromTorchRl(threeStepsOfTorchRl())]) {
+      expect([...row.length]).toEqual([3]);
+      expect([...row.truncated.data]).toEqual([0, 0, 1]);
+      expect([...row.last.data]).toEqual([0, 0, 1]);
+      expect([...toTorchRl(row).next.done.data]).toEqual([0, 0, 1]);
+      expect([...toDreamer(row).isLast.data]).toEqual([0, 0, 0, 1]);
+    }
+    const mask = nd(Uint8Array.of(1, 1, 0), [1, 3]);
+    for (const row of [
+      fromGymnasium({ ...threeSteps(), mask }),
+      fromTorchRl({ ...threeStepsOfTorchRl(), mask }),
+    ]) {
+      expect([...row.length]).toEqual([2]);
+      expect([...row.truncated.data]).toEqual([0, 1, 0]);
+      expect([...row.last.data]).toEqual([0, 1, 0]);
+    }
+  });
+
+  test('keeps unfinished episodes apart, also where one begins as the other stopped', () => {
+    const two = fromMinari([oneStepOfMinari(0), oneStepOfMinari(1)]);
+    expect([...two.last.data]).toEqual([1, 1]);
+    expect([...two.truncated.data]).toEqual([1, 1]);
+    const back = fromD4rl(toD4rl(two));
+    expect(essence(back)).toEqual(essence(two));
+    expect([...back.length]).toEqual([1, 1]);
+  });
+
+  test('that is terminated and truncated comes back as terminated', () => {
+    const both = threeSteps();
+    both.terminated.data[2] = 1;
+    both.truncated.data[2] = 1;
+    const ted = threeStepsOfTorchRl();
+    ted.next.terminated.data[2] = 1;
+    ted.next.truncated.data[2] = 1;
+    const flat = { ...toD4rl(fromMinari([oneStepOfMinari(0, 1)])), truncated: Uint8Array.of(1) };
+    const rows = [
+      fromGymnasium(both),
+      fromTorchRl(ted),
+      fromMinari([oneStepOfMinari(0, 1, 1)]),
+      fromD4rl(flat),
+    ];
+    for (const { terminated, truncated, last, discount } of rows) {
+      expect(terminated.data.at(-1)).toBe(1);
+      expect(truncated.data.at(-1)).toBe(0);
+      expect(last.data.at(-1)).toBe(1);
+      expect(discount.data.at(-1)).toBe(0);
+    }
+  });
+});
+
+describe('without a mask, a row that goes on after its end is refused', () => {
+  const remedy = '; give a mask, or split rows where episodes end';
+
+  test.each([
+    ['reward', 3],
+    ['action', 1],
+    ['nextObs', 3],
+  ])('Gymnasium: %s', (name, got) => {
+    const steps = threeSteps();
+    steps.terminated.data[1] = 1;
+    for (const field of ['reward', 'action', 'nextObs'] as const) {
+      if (field !== name) steps[field].data[2] = 0;
+    }
+    expect(() => fromGymnasium(steps)).toThrow(RangeError);
+    expect(() => fromGymnasium(steps)).toThrow(
+      `fromGymnasium: without a mask, ${name} must be 0 after a row's end, got ${got} at [0, 2]` +
+        remedy,
+    );
+    // With one, it is padding.
+    const mask = nd(Uint8Array.of(1, 1, 0), [1, 3]);
+    expect([...fromGymnasium({ ...steps, mask }).length]).toEqual([2]);
+  });
+
+  test('TorchRL', () => {
+    const ted = threeStepsOfTorchRl();
+    ted.next.truncated.data[1] = 1;
+    ted.action.data[2] = 0;
+    expect(() => fromTorchRl(ted)).toThrow(
+      "fromTorchRl: without a mask, next.reward must be 0 after a row's end, got 3 at [0, 2]",
+    );
+  });
+
+  test('Dreamer', () => {
+    const replay = {
+      obs: nd([0, 1, 0, 0], [1, 4, 1]),
+      action: nd(new Float32Array(4), [1, 4, 1]),
+      reward: zeros([1, 4]),
+      isFirst: nd(Uint8Array.of(1, 0, 1, 0), [1, 4]),
+      isLast: nd(Uint8Array.of(0, 1, 0, 0), [1, 4]),
+      isTerminal: nd(Uint8Array.of(0, 1, 0, 0), [1, 4]),
+    };
+    expect(() => fromDreamer(replay)).toThrow(
+      "fromDreamer: without a mask, isFirst must be 0 after a row's end, got 1 at [0, 2]",
+    );
+    replay.isFirst.data[2] = 0;
+    expect([...fromDreamer(replay).length]).toEqual([1]);
+    replay.obs.data[3] = 5;
+    expect(() => fromDreamer(replay)).toThrow("obs must be 0 after a row's end, got 5 at [0, 3]");
+  });
+
+  test('TD-MPC2', () => {
+    const batch = {
+      obs: nd([0, 1, 0, 0], [4, 1, 1]),
+      action: nd([Number.NaN, 1, 0, 0], [4, 1, 1]),
+      reward: nd([[Number.NaN], [1], [0], [2]]),
+      terminated: nd([[Number.NaN], [1], [0], [0]]),
+    };
+    expect(() => fromTdMpc2(batch)).toThrow(
+      "fromTdMpc2: without a mask, reward must be 0 after a row's end, got 2 at [0, 3]",
+    );
+    batch.reward.data[3] = 0;
+    expect([...fromTdMpc2(batch).length]).toEqual([1]);
+  });
+});
+
+test('what holds no arrays is refused by name', () => {
+  const calls: [() => unknown, string][] = [
+    [() => fromDreamer(undefined as never), 'fromDreamer: replay must be an object of arrays'],
+    [() => fromGymnasium(null as never), 'fromGymnasium: steps must be an object of arrays'],
+    [() => fromTdMpc2(3 as never), 'fromTdMpc2: batch must be an object of arrays, got number'],
+    [() => fromTorchRl(undefined as never), 'fromTorchRl: ted must be an object of arrays'],
+    [() => fromTorchRl({} as never), 'fromTorchRl: ted.next must be an object of arrays'],
+    [() => fromD4rl(null as never), 'fromD4rl: rows must be an object of arrays, got null'],
+    [() => fromMinari([null as never]), 'fromMinari: episode 0 must be an object of arrays'],
+    [() => fromMinari({} as never), 'fromMinari: episodes must be an iterable, got a Object'],
+  ];
+  for (const [call, message] of calls) {
+    expect(call).toThrow(TypeError);
+    expect(call).toThrow(message);
+  }
 });
 
 describe('Gymnasium', () => {
@@ -273,6 +441,37 @@ describe('TD-MPC2', () => {
     expect(essence(fromTdMpc2(Object.fromEntries(views)))).toEqual(essence(dream));
     const { mask: _, ...whole } = toTdMpc2(withSteps());
     expect(essence(fromTdMpc2(whole))).toEqual(essence(withSteps()));
+  });
+});
+
+describe('TD-MPC2’s arrays with their axes changed', () => {
+  const rowsFirst = <T extends Float32Array | Uint8Array>(view: NdView<T>): NdView<T> => ({
+    ...view,
+    shape: [view.shape[1], view.shape[0]],
+    stride: [view.stride[1], view.stride[0]],
+  });
+
+  test.each([0, 0.5, 1])('have the lambda-returns of departure, lambda %d', (lambda) => {
+    const { reward, terminated, mask } = toTdMpc2(dream);
+    const arrival = lambdaReturn({
+      reward: rowsFirst(reward),
+      value: dream.value,
+      terminated: rowsFirst(terminated),
+      mask: rowsFirst(mask),
+      gamma: 0.9,
+      lambda,
+    });
+    const { truncated: _, last: __, ...ends } = dream;
+    const departure = lambdaReturn({ ...ends, gamma: 0.9, lambda, align: 'departure' });
+    expect(arrival).toEqual(departure);
+    expect(departure.data.some((value) => value !== 0)).toBe(true);
+  });
+
+  test('have no weights, for whether the start had ended counts', () => {
+    const { terminated } = toTdMpc2(dream);
+    expect(() => imaginationWeights({ terminated: rowsFirst(terminated), gamma: 0.9 })).toThrow(
+      'imaginationWeights: terminated must lie in [0, 1], got NaN at [0, 0]',
+    );
   });
 });
 

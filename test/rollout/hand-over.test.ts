@@ -146,6 +146,34 @@ describe('trajectoryArrays', () => {
       'length must have shape [4], got [3]',
     );
   });
+
+  test.each([-1, 5])('a row of %d steps of 4 is refused', (steps) => {
+    const arrays = { ...trajectoryArrays(dream), length: Int32Array.of(3, steps, 1, 0) };
+    expect(() => trajectoryFromArrays(arrays)).toThrow(RangeError);
+    expect(() => trajectoryFromArrays(arrays)).toThrow(
+      `trajectoryFromArrays: length must lie in 0..4, got ${steps} at 1`,
+    );
+  });
+
+  test('a mask that does not fit the lengths is refused', () => {
+    const arrays = { ...trajectoryArrays(dream), length: Int32Array.of(3, 3, 1, 0) };
+    expect(() => trajectoryFromArrays(arrays)).toThrow(RangeError);
+    expect(() => trajectoryFromArrays(arrays)).toThrow(
+      'trajectoryFromArrays: mask must be 0 at [1, 3] of a row of 3 steps, got 1',
+    );
+    const none = { ...arrays, mask: nd(new Uint8Array(16), [4, 4]) };
+    expect(() => trajectoryFromArrays(none)).toThrow(
+      'mask must be 1 at [0, 0] of a row of 3 steps',
+    );
+    const loud = {
+      ...trajectoryArrays(dream),
+      mask: nd(
+        dream.mask.data.map((x) => 2 * x),
+        [4, 4],
+      ),
+    };
+    expect(() => trajectoryFromArrays(loud)).toThrow('mask must be 1 at [0, 0]');
+  });
 });
 
 describe('flattenArrays', () => {
@@ -166,5 +194,29 @@ describe('flattenArrays', () => {
     expect(() => unflattenArrays({ a, 'a.b': a })).toThrow("got 'a.b'");
     expect(() => unflattenArrays({ 'a.b': a, a })).toThrow("got 'a'");
     expect(Object.keys(unflattenArrays({ '__proto__.x': a }))).toEqual(['__proto__']);
+  });
+
+  test('a name is a name, whatever objects are made of', () => {
+    const array = Float32Array.of(1);
+    const flat = flattenArrays(Object.fromEntries([['__proto__', array]]));
+    expect(Object.keys(flat)).toEqual(['__proto__']);
+    expect(Object.entries(flat)[0][1]).toBe(array);
+    expect(Object.entries(unflattenArrays(flat))).toEqual([['__proto__', array]]);
+  });
+
+  test('what is no array, nor an object of them, is refused', () => {
+    const calls: [() => unknown, string][] = [
+      [() => flattenArrays(null as never), 'flattenArrays: arrays must be an object of arrays'],
+      [() => flattenArrays(nd([1])), 'by name, got a [1] view of Float32Array'],
+      [() => unflattenArrays(null as never), 'unflattenArrays: arrays must be an object of arrays'],
+      [
+        () => unflattenArrays({ a: 5 } as never),
+        'unflattenArrays: a must be a view or a typed array, got number',
+      ],
+    ];
+    for (const [call, message] of calls) {
+      expect(call).toThrow(TypeError);
+      expect(call).toThrow(message);
+    }
   });
 });

@@ -340,6 +340,44 @@ describe('lambdaReturn', () => {
     expect(lambdaReturn({ ...open, value: nd([[0, 4, nan]]) }).data[0]).toBe(nan);
   });
 
+  test('lets no infinite value become NaN', () => {
+    const inf = Number.POSITIVE_INFINITY;
+    const batch = {
+      reward: zeros([1, 3]),
+      value: nd([[0, inf, inf]]),
+      terminated: zeros([1, 3]),
+      gamma: 1,
+      lambda: 0.5,
+    };
+    expect([...lambdaReturn(batch).data]).toEqual([inf, inf]);
+    // Nor where a chain is cut in part.
+    expect([...lambdaReturn({ ...batch, last: nd([[0, 0.5, 0]]) }).data]).toEqual([inf, inf]);
+  });
+
+  test.each(['terminated', 'discount', 'last', 'truncated'] as const)(
+    'does not read the first of %s, which belongs to no transition, in arrival alignment',
+    (name) => {
+      const batch = {
+        reward: nd([[9, 1, 2]]),
+        value: nd([[5, 4, 3]]),
+        terminated: zeros([1, 3]),
+        gamma: 0.5,
+        lambda: 0.5,
+      };
+      const given = [0.25, 0.25, 0.5];
+      const expected = lambdaReturn({ ...batch, [name]: nd([given]) });
+      for (const first of [Number.NaN, -1, 2]) {
+        const ends = { [name]: nd([[first, ...given.slice(1)]]) };
+        expect(lambdaReturn({ ...batch, ...ends })).toEqual(expected);
+        expect(() =>
+          lambdaReturn({ ...batch, ...ends, value: nd([[5, 4, 3, 1]]), align: 'departure' }),
+        ).toThrow(`lambdaReturn: ${name} must lie in [0, 1], got ${first} at [0, 0]`);
+      }
+      const later = { [name]: nd([[0, Number.NaN, 0]]) };
+      expect(() => lambdaReturn({ ...batch, ...later })).toThrow('got NaN at [0, 1]');
+    },
+  );
+
   test('reads truncated as last', () => {
     fc.assert(
       fc.property(cases, (batch) => {

@@ -1,5 +1,13 @@
 import * as ort from 'onnxruntime-node';
-import { EnsembleDynamics, imagine, maxPairwiseDifference, type NdView, nd, zeros } from 'umwelt';
+import {
+  EnsembleDynamics,
+  imagine,
+  maxPairwiseDifference,
+  type NdView,
+  nd,
+  ShapeError,
+  zeros,
+} from 'umwelt';
 import {
   ClosedFormDynamics,
   type EnsembleState,
@@ -711,7 +719,22 @@ describe('refuses', () => {
       { penalty: { score: SCORE.score, coefficient: Number.NaN } },
       /finite/,
     ],
-    ['a halt that is none', { halt: { detector: {} } }, /halt.detector.score must be a function/],
+    [
+      'a penalty without a score',
+      { penalty: { coefficient: 1 } },
+      /^ModelEnv: penalty\.score must be a function, got undefined, such as maxAleatoric\(\)$/,
+    ],
+    ['a penalty that is none', { penalty: null }, /^ModelEnv: penalty: .* got null/],
+    [
+      'a halt that is none',
+      { halt: { detector: {} } },
+      /^ModelEnv: halt\.detector must have functions score and unknown/,
+    ],
+    [
+      'a halt that costs no number',
+      { halt: { detector: { ...SCORE, unknown: () => new Uint8Array(2) }, penalty: Number.NaN } },
+      /^ModelEnv: halt\.penalty must be a finite number, got NaN/,
+    ],
   ])('%s', (_, options, message) => {
     expect(() => new ModelEnv(world, { ...good, ...options } as never)).toThrow(message);
   });
@@ -749,6 +772,11 @@ describe('refuses', () => {
     await expect(discrete.step(column([0, 1]))).rejects.toThrow(/must be an Int32Array/);
     await expect(discrete.step(Int32Array.of(0, 3))).rejects.toThrow(/0\.\.2, got 3 for env 1/);
     await expect(discrete.step(Int32Array.of(0))).rejects.toThrow(/shape \[2\] or \[2, 1\]/);
+    const beyond = { data: Int32Array.of(2, 2), shape: [2], stride: [5], offset: 0 };
+    await expect(discrete.step(beyond)).rejects.toThrow(ShapeError);
+    await expect(discrete.step(beyond)).rejects.toThrow(
+      /ModelEnv.step: action must be a view within its 2 elements/,
+    );
     await discrete.step(nd(Int32Array.of(0, 2), [2, 1]));
   });
 

@@ -132,6 +132,23 @@ describe('ReturnNormalizer', () => {
     }
   });
 
+  test('keeps its scale at least the limit, by updates and by restore', () => {
+    const average = 'range' as const;
+    for (const limit of [0.1, 0.3, 0.7, 1, 3]) {
+      for (const rate of [0.01, 0.1, 0.3]) {
+        const normalizer = new ReturnNormalizer({ average, limit, rate });
+        for (let i = 0; i < 50; i++) normalizer.update(Float32Array.of(0, 0));
+        expect(normalizer.scale).toBeGreaterThanOrEqual(limit);
+        normalizer.restore(normalizer.state());
+      }
+    }
+    const normalizer = new ReturnNormalizer({ average });
+    const small = { low: 0, high: 0, range: 0.1, weight: 0.5 };
+    expect(() => normalizer.restore(small)).toThrow(RangeError);
+    expect(() => normalizer.restore(small)).toThrow('range must be at least the limit 1, got 0.1');
+    expect(normalizer.scale).toBe(1);
+  });
+
   test('gives a state that is the caller’s own', () => {
     const normalizer = new ReturnNormalizer();
     normalizer.state().low = 9;

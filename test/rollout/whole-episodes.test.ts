@@ -33,6 +33,11 @@ describe('returnsToGo', () => {
   });
 });
 
+test('returnsToGo refuses what holds no rewards', () => {
+  expect(() => returnsToGo(null as never)).toThrow(TypeError);
+  expect(() => returnsToGo(null as never)).toThrow('returnsToGo: rows must be an object, got null');
+});
+
 describe('filterByReturn', () => {
   test('keeps rows strictly above the threshold, in their order', async () => {
     // Returns 60, 130, 90, 60, 150.
@@ -188,7 +193,16 @@ describe('wholeEpisodes', () => {
     ['no starts', { starts: nd(new Float32Array(0), [0, 1]) }, 'at least 1 candidate'],
     ['a count of none', { count: 0 }, 'count must be a positive integer, got 0'],
     ['more ids than there are', { rows: 2 ** 20, maxBatches: 2 ** 13 }, 'ids are uint32'],
-    ['a misspelt option', { horizn: 1 }, "got 'horizn'"],
+    [
+      'a misspelt option',
+      { maxBatchs: 1 },
+      'wholeEpisodes: options must be among starts, above, gamma, count, rows, maxBatches, horizon',
+    ],
+    [
+      'a progress that is no function',
+      { onProgress: 3 },
+      'wholeEpisodes: onProgress must be a function, got number',
+    ],
     ['a wrong discount', { gamma: 2 }, 'gamma must be a number in'],
   ])('%s: refused at once', (_, changes, message) => {
     expect(() => wholeEpisodes(noisy(), constantly(1), { ...options, ...changes })).toThrow(
