@@ -6,7 +6,7 @@ import type {
 } from '../dynamics/contract.js';
 import { expectPerRow } from '../dynamics/per-row.js';
 import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
-import type { Scratch } from '../dynamics/scratch.js';
+import { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
 import { describe, expectMatrix, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
@@ -14,7 +14,7 @@ import { expectCount } from '../runtime/row-chunks.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import type { Actions, Objective, ObjectiveContext } from './planner.js';
-import { repeatStart } from './repeat-start.js';
+import { copyIds, repeatStart } from './repeat-start.js';
 import { type ValueFunction, valuesOf } from './value.js';
 
 /** How a model values action sequences. */
@@ -65,15 +65,20 @@ export interface ModelObjectiveOptions {
  *
  * @example
  * ```ts @import.meta.vitest
- * const { modelObjective } = await import('umwelt/rollout');
+ * const { modelObjective, RandomShooting } = await import('umwelt/rollout');
  * const { ClosedFormDynamics } = await import('umwelt/dynamics');
+ * const { nd } = await import('umwelt');
  * const model = new ClosedFormDynamics({
  *   obsSize: 1,
  *   actionSize: 1,
  *   next: ({ obs, action, nextObs }) => nextObs.data.set(obs.data.map((x, b) => x + action.data[b])),
  *   reward: ({ nextObs }) => nextObs.data.map((x) => -Math.abs(x)),
  * });
- * expect(modelObjective(model, { gamma: 0.9 })).toBeTypeOf('function');
+ * const objective = modelObjective(model, { gamma: 0.9 });
+ * const actionSpace = { type: 'box', low: [-1], high: [1] } as const;
+ * const planner = new RandomShooting({ horizon: 1, actionSpace, population: 100 });
+ * const { actions } = await planner.plan({ objective, start: nd([[0.5]]), seed: 0 });
+ * expect(Math.abs(0.5 + actions.data[0])).toBeLessThan(0.1);
  * ```
  */
 export function modelObjective<State>(
@@ -81,7 +86,16 @@ export function modelObjective<State>(
   options: ModelObjectiveOptions = {},
 ): Objective<NdView | State> {
   const settings = expectSettings(options);
-  return (actions, context) => evaluate(model, settings, actions, context);
+  // Memory for each valuation under way: those at the same time must not write over each other.
+  const free: Scratch[] = [];
+  return async (actions, context) => {
+    const scratch = free.pop() ?? new Scratch();
+    try {
+      return await evaluate(model, settings, actions, context, scratch);
+    } finally {
+      free.push(scratch);
+    }
+  };
 }
 
 interface Settings extends ModelObjectiveOptions {
@@ -105,6 +119,7 @@ async function evaluate<State>(
   settings: Settings,
   actions: Actions,
   context: ObjectiveContext<NdView | State>,
+  scratch: Scratch,
 ): Promise<NdView> {
   const [starts, count, horizon] = actions.shape;
   const { actionRepeat, gamma, particles, uncertainty, value } = settings;
@@ -121,7 +136,7 @@ async function evaluate<State>(
     trajectory: futures.trajectory,
     noise: new RowNoise(context.key, Stream.model, context.step + step, futures.trajectory),
     prediction: uncertainty !== undefined && needs(uncertainty.score, 'prediction'),
-    scratch: context.scratch,
+    scratch,
   });
   let { state, obs } = await repeatStart(
     'modelObjective',
@@ -135,13 +150,7 @@ async function evaluate<State>(
     let doubtFactor = uncertainty?.weight ?? 0;
     for (let step = 0; step < steps && futures.alive.includes(1); step++) {
       context.signal?.throwIfAborted();
-      const action = actionsAt(
-        model,
-        settings,
-        actions,
-        Math.floor(step / actionRepeat),
-        context.scratch,
-      );
+      const action = actionsAt(model, settings, actions, Math.floor(step / actionRepeat), scratch);
       const about = modelContext(step);
       const result = await model.step(state, action, about);
       const before = state;
@@ -258,7 +267,9 @@ async function addStep<State>(
     values[row] += factor * reward[row];
     if (doubt !== undefined) values[row] += doubtFactor * doubt[row];
     // An end by a rule must not pass off a state that is no state as a good one.
-    if (!isFiniteRow(data, row * width, width)) values[row] = Number.NaN;
+    if (!Number.isFinite(values[row]) || !isFiniteRow(data, row * width, width)) {
+      values[row] = Number.NaN;
+    }
     if (terminated?.[row] || ends?.[row] || Number.isNaN(values[row])) alive[row] = 0;
   }
 }
@@ -303,12 +314,12 @@ function idsOf(
   count: number,
   trajectory: Uint32Array,
 ): Uint32Array {
+  if (noise !== 'common') return copyIds(trajectory, count * particles);
+  const own = copyIds(trajectory, particles);
   const ids = new Uint32Array(trajectory.length * count * particles);
-  const common = noise === 'common';
   for (let b = 0, row = 0; b < trajectory.length; b++) {
     for (let n = 0; n < count; n++) {
-      const place = common ? trajectory[b] : Math.imul(trajectory[b], count) + n;
-      for (let p = 0; p < particles; p++) ids[row++] = Math.imul(place, particles) + p;
+      for (let p = 0; p < particles; p++) ids[row++] = own[b * particles + p];
     }
   }
   return ids;
@@ -339,6 +350,11 @@ function expectSettings(options: ModelObjectiveOptions): Settings {
   expectCount('modelObjective: actionRepeat', actionRepeat);
   if (!Number.isFinite(spread)) {
     throw new RangeError(`modelObjective: spread must be a finite number, got ${spread}`);
+  }
+  if (spread !== 0 && particles === 1) {
+    throw new RangeError(
+      `modelObjective: particles must be more than 1 where spread is given, got 1 and ${spread}`,
+    );
   }
   if (noise !== 'independent' && noise !== 'common') {
     throw new RangeError(`modelObjective: noise must be independent or common, got ${noise}`);

@@ -4,7 +4,15 @@
  */
 
 import type { Awaitable } from '../dynamics/contract.js';
-import { describe, gatherRows, type NdView, nd, type TypedArray, zeros } from '../nd.js';
+import {
+  describe,
+  gatherRows,
+  type NdView,
+  nd,
+  rowMajorView,
+  type TypedArray,
+  zeros,
+} from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import type { Seed } from '../sampling/key.js';
@@ -31,7 +39,10 @@ export interface MpcOptions<Start = NdView> {
   proposals?: Proposals<Start>;
   /** Puts sequences into the set of those that may be taken. */
   feasible?: FeasibleActions<Start>;
-  /** Milliseconds that a plan may take, see `PlanRequest`. Default: all iterations. */
+  /**
+   * Milliseconds that a decision may take, see `PlanRequest`; where rows that begin an episode are planned
+   * for apart, the second plan has what the first left. Default: all iterations.
+   */
   budgetMs?: number;
 }
 
@@ -87,14 +98,19 @@ export interface Situation<Start> {
  * @throws TypeError or RangeError naming the option
  */
 export function expectMpcOptions<Start>(what: string, options: MpcOptions<Start>): void {
-  const { planner, objective, replanEvery = 1 } = options;
+  const { planner, objective, proposals, feasible, replanEvery = 1, budgetMs = 0 } = options;
   if (typeof planner?.plan !== 'function' || typeof planner.shift !== 'function') {
     throw new TypeError(
       `${what}: planner must have functions plan and shift, got ${describe(planner)}`,
     );
   }
-  if (typeof objective !== 'function') {
-    throw new TypeError(`${what}: objective must be a function, got ${describe(objective)}`);
+  for (const [name, value] of Object.entries({ objective, proposals, feasible })) {
+    if (typeof value !== 'function' && (name === 'objective' || value !== undefined)) {
+      throw new TypeError(`${what}: ${name} must be a function, got ${describe(value)}`);
+    }
+  }
+  if (!(budgetMs >= 0)) {
+    throw new RangeError(`${what}: budgetMs must not be negative, got ${budgetMs}`);
   }
   expectCount(`${what}: replanEvery`, replanEvery);
   if (replanEvery > planner.horizon) {
@@ -109,34 +125,25 @@ export async function decide<Start>(
   options: MpcOptions<Start>,
   situation: Situation<Start>,
 ): Promise<{ decision: MpcDecision; memory: MpcMemory }> {
-  const { planner, replanEvery = 1 } = options;
-  const { rows, memory, first } = situation;
-  const fresh: number[] = [];
-  const due: number[] = [];
-  for (let b = 0; b < rows; b++) {
-    if (memory === undefined || first?.[b]) fresh.push(b);
-    else if (memory.age[b] >= replanEvery) due.push(b);
-  }
+  const { planner, budgetMs } = options;
+  const { rows, memory } = situation;
+  const began = performance.now();
+  const groups = groupsOf(options, situation);
   // A copy: what was remembered may be somebody's to go on from again.
-  let next =
-    memory &&
-    gatherMemory(
-      memory,
-      Int32Array.from({ length: rows }, (_, b) => b),
-    );
+  let next = memory && (groups.size > 0 ? copyOf(memory) : { ...memory, age: memory.age.slice() });
   const value = new Float32Array(rows).fill(Number.NaN);
   let iterations = 0;
-  for (const [group, warm] of [
-    [fresh, false],
-    [due, true],
-  ] as const) {
-    if (group.length === 0) continue;
-    const some = Int32Array.from(group);
-    const carry =
-      warm && next ? planner.shift(gatherCarry(next.carry, some), replanEvery) : undefined;
-    const plan = await planFor(options, situation, some, carry);
+  for (const [age, some] of groups) {
+    const warm = age !== FRESH && next !== undefined;
+    const carry = warm && next ? planner.shift(gatherCarry(next.carry, some), age) : undefined;
+    const left = budgetMs === undefined ? undefined : budgetMs - (performance.now() - began);
+    const plan = await planFor(options, situation, some, carry, left);
     iterations = iterations === 0 ? plan.iterations : Math.min(iterations, plan.iterations);
-    const made = { carry: plan.carry, actions: plan.actions, age: new Int32Array(some.length) };
+    const made = {
+      carry: packedCarry(plan.carry),
+      actions: rowMajorView<TypedArray>(plan.actions) as Actions,
+      age: new Int32Array(some.length),
+    };
     for (let i = 0; i < some.length; i++) value[some[i]] = plan.value[i];
     if (some.length === rows) next = made;
     else if (next !== undefined) writeMemory(next, made, some);
@@ -144,6 +151,25 @@ export async function decide<Start>(
   next ??= emptyMemory(planner);
   const action = takeNext(next);
   return { decision: { action, value, iterations }, memory: next };
+}
+
+/** Stands for rows that have no plan to go on from. */
+const FRESH = -1;
+
+/** The rows that must be planned for, by how many actions of their plan they have taken. */
+function groupsOf<Start>(
+  { planner, replanEvery = 1 }: MpcOptions<Start>,
+  { rows, memory, first }: Situation<Start>,
+): Map<number, Int32Array> {
+  const groups = new Map<number, number[]>();
+  for (let b = 0; b < rows; b++) {
+    const age = memory === undefined || first?.[b] ? FRESH : memory.age[b];
+    if (age !== FRESH && age < Math.min(replanEvery, planner.horizon)) continue;
+    const group = groups.get(age);
+    if (group === undefined) groups.set(age, [b]);
+    else group.push(b);
+  }
+  return new Map([...groups].map(([age, some]) => [age, Int32Array.from(some)]));
 }
 
 /**
@@ -190,10 +216,11 @@ export function oneHot(index: NdView<Int32Array>, n: number): NdView {
 }
 
 async function planFor<Start>(
-  { planner, objective, proposals, feasible, budgetMs }: MpcOptions<Start>,
+  { planner, objective, proposals, feasible }: MpcOptions<Start>,
   { rows, start, release, trajectory, step, seed, signal }: Situation<Start>,
   some: Int32Array,
   carry: PlanCarry | undefined,
+  budgetMs: number | undefined,
 ): ReturnType<Planner['plan']> {
   const all = some.length === rows;
   const present = await start(all ? null : some);
@@ -207,7 +234,7 @@ async function planFor<Start>(
     ...(carry && { carry }),
     ...(proposals && { proposals }),
     ...(feasible && { feasible }),
-    ...(budgetMs !== undefined && { budgetMs }),
+    ...(budgetMs !== undefined && { budgetMs: Math.max(0, budgetMs) }),
     ...(signal && { signal }),
   };
   try {
@@ -237,11 +264,19 @@ function gatherCarry(carry: PlanCarry, rows: Int32Array): PlanCarry {
   );
 }
 
-function gatherMemory({ carry, actions, age }: MpcMemory, rows: Int32Array): MpcMemory {
+/** A carry whose arrays can be read one number after another. */
+function packedCarry(carry: PlanCarry): PlanCarry {
+  return Object.fromEntries(
+    Object.entries(carry).map(([name, view]) => [name, rowMajorView(view)]),
+  );
+}
+
+function copyOf({ carry, actions, age }: MpcMemory): MpcMemory {
+  const all = Int32Array.from(age, (_, b) => b);
   return {
-    carry: gatherCarry(carry, rows),
-    actions: gatherRows<TypedArray>(actions, rows) as Actions,
-    age: gatherRows(nd(age), rows).data,
+    carry: gatherCarry(carry, all),
+    actions: gatherRows<TypedArray>(actions, all) as Actions,
+    age: age.slice(),
   };
 }
 

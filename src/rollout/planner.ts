@@ -7,7 +7,6 @@
  */
 
 import type { Awaitable } from '../dynamics/contract.js';
-import type { Scratch } from '../dynamics/scratch.js';
 import type { NdView, TypedArray } from '../nd.js';
 import type { ActionSpace } from '../runtime/manifest.js';
 import type { Key, Seed } from '../sampling/key.js';
@@ -29,13 +28,13 @@ export interface ObjectiveContext<Start = unknown> {
   readonly iteration: number;
   /** Stops the plan; an objective of several network calls looks at it between them. */
   readonly signal?: AbortSignal;
-  /** Memory of the plan, for reuse from iteration to iteration. */
-  readonly scratch: Scratch;
 }
 
 /**
  * Values action sequences `[B, N, H, A]`, row-major from offset 0 and only to be read; the answer is
  * float32 `[B, N]`, larger is better. A value that is not finite counts as minus infinity.
+ *
+ * The memory of the actions is written anew for the next iteration: copy what is to be kept.
  */
 export type Objective<Start = unknown> = (
   actions: Actions,
@@ -44,16 +43,17 @@ export type Objective<Start = unknown> = (
 
 /**
  * Keeps sequences within a set that bounds do not describe: changes actions `[B, N, H, A]` in place, each
- * into one that may be taken.
+ * into one that may be taken. It is asked once an iteration and, for the one sequence a start that is
+ * returned, once more at the end, with the number of iterations done as `iteration`.
  */
 export type FeasibleActions<Start = unknown> = (
   actions: Actions,
-  context: Omit<ObjectiveContext<Start>, 'key' | 'scratch'>,
+  context: Omit<ObjectiveContext<Start>, 'key'>,
 ) => Awaitable<void>;
 
 /**
  * Sequences to be tried besides a planner's own, `[B, K, H, A]`, such as what a policy would do; asked for
- * once a plan, and brought within the bounds of a box.
+ * once a plan, and brought within the bounds of a box, of which a NaN becomes the middle.
  */
 export type Proposals<Start = unknown> = (
   context: Omit<ObjectiveContext<Start>, 'iteration'>,

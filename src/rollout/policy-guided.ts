@@ -1,15 +1,6 @@
 import type { TerminationFunction, WorldModel } from '../dynamics/contract.js';
 import type { UncertaintyScore } from '../dynamics/score.js';
-import {
-  describe,
-  expectMatrix,
-  gatherRows,
-  isNd,
-  type NdView,
-  nd,
-  packed,
-  ShapeError,
-} from '../nd.js';
+import { describe, expectMatrix, gatherRows, isNd, type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import { foldIn, type Seed } from '../sampling/key.js';
@@ -18,6 +9,7 @@ import { Stream } from '../sampling/stream.js';
 import { Budget } from './budget.js';
 import { Carry } from './carry.js';
 import { imagine } from './imagine.js';
+import { expectTrajectoryIds } from './imagine-checks.js';
 import {
   type AnyPolicy,
   gatherPolicyState,
@@ -27,6 +19,7 @@ import {
   type PolicyState,
   policyOf,
 } from './policy.js';
+import { copyIds, repeatStart, rowsOfStart } from './repeat-start.js';
 import { type ValueFunction, valuesOf } from './value.js';
 
 /** How a policy's own proposals are weighed against each other. */
@@ -43,7 +36,7 @@ export interface PolicyGuidedOptions {
     score: UncertaintyScore;
     /** Reward units per unit of score: negative in rollouts of a model, positive to explore. */
     weight: number;
-    /** Discount factor of the scores, in [0, 1]. Default 0.97. */
+    /** Discount factor of the scores, in [0, 1]. Default: that of the rewards. */
     gamma?: number;
   };
   /** What the last state is worth; counts `gamma^H`, and nothing where the episode ended. Default 0. */
@@ -115,7 +108,7 @@ export interface GuidedPlan {
  *   gather: gatherRows,
  * };
  * const policy = (obs, { noise }) => noise.normal(1); // it knows nothing of the task
- * const guided = new PolicyGuidedPlanner(model, policy, { candidates: 64, horizon: 1 });
+ * const guided = new PolicyGuidedPlanner(model, policy, { candidates: 256, horizon: 1 });
  * const { action } = await guided.plan({ start: nd([[1]]), seed: 0 });
  * expect(action.data[0]).toBeCloseTo(-1, 1);
  * await imagine(model, guided, { start: nd([[1]]), horizon: 3, seed: 0 }).collect(); // it is a policy too
@@ -135,7 +128,7 @@ export class PolicyGuidedPlanner<State = unknown> {
    */
   constructor(model: WorldModel<State>, policy: AnyPolicy, options: PolicyGuidedOptions = {}) {
     expectOptions('PolicyGuidedPlanner', options, OPTIONS);
-    const { candidates = 5, horizon = 5, gamma = 0.97, uncertainty } = options;
+    const { candidates = 5, horizon = 5, gamma = 0.97, uncertainty, value, terminate } = options;
     expectCount('PolicyGuidedPlanner: candidates', candidates);
     expectCount('PolicyGuidedPlanner: horizon', horizon);
     expectFactor('gamma', gamma);
@@ -145,7 +138,17 @@ export class PolicyGuidedPlanner<State = unknown> {
       if (!Number.isFinite(uncertainty.weight)) {
         throw new RangeError(`${what}.weight must be a finite number, got ${uncertainty.weight}`);
       }
-      expectFactor('uncertainty.gamma', uncertainty.gamma ?? 0.97);
+      expectFactor('uncertainty.gamma', uncertainty.gamma ?? gamma);
+      if (typeof uncertainty.score !== 'function') {
+        throw new TypeError(
+          `${what}.score must be a function, got ${describe(uncertainty.score)}, such as maxAleatoric()`,
+        );
+      }
+    }
+    for (const [name, fn] of Object.entries({ value, terminate })) {
+      if (fn !== undefined && typeof fn !== 'function') {
+        throw new TypeError(`PolicyGuidedPlanner: ${name} must be a function, got ${describe(fn)}`);
+      }
     }
     this.#model = model;
     this.#policy = policyOf('PolicyGuidedPlanner', policy);
@@ -163,90 +166,45 @@ export class PolicyGuidedPlanner<State = unknown> {
     expectOptions('PolicyGuidedPlanner.plan', request, REQUEST);
     const budget = new Budget('PolicyGuidedPlanner.plan', request.budgetMs);
     const { start, step = 0, policyState, signal } = request;
-    const { gamma = 0.97, uncertainty, value, terminate } = this.#options;
-    const seen = obsOf(start);
-    const starts = seen.shape[0];
-    const count = this.#candidates;
-    const own = request.trajectory ?? Uint32Array.from({ length: starts }, (_, b) => b);
-    if (own.length !== starts) {
-      throw new ShapeError(
-        `PolicyGuidedPlanner.plan: trajectory must have one id for each of the ${starts} starts, got ${own.length}`,
+    const starts = rowsOfStart(start);
+    if (starts === undefined) {
+      throw new TypeError(
+        `PolicyGuidedPlanner.plan: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
       );
     }
+    const own = request.trajectory ?? Uint32Array.from({ length: starts }, (_, b) => b);
+    expectTrajectoryIds('PolicyGuidedPlanner.plan', own, starts);
+    const count = this.#candidates;
     const copies = Int32Array.from({ length: starts * count }, (_, i) => Math.floor(i / count));
-    const trajectory = Uint32Array.from(copies, (b, i) => Math.imul(own[b], count) + (i % count));
-    const key = foldIn(request.seed, GUIDED);
-    const obs = gatherRows(seen, copies);
-    let state: State | undefined;
-    if (starts > 0) {
-      const noise = new RowNoise(key, Stream.model, step, trajectory);
-      state = isNd(start)
-        ? await this.#model.initial(obs, { step, trajectory, noise })
-        : await this.#model.gather(start as State, copies);
-    }
-    const release = () => state !== undefined && this.#model.release?.(state);
-    const row = Int32Array.from(copies, (_, i) => i);
     const remembered = gatherPolicyState(policyState, copies);
-    const from = new Carry(
-      { state, obs, trajectory, row, policyState: remembered, step, key },
-      release,
-    );
-
-    let first: PolicyResult | undefined;
-    const policy: Policy = async (o, context) => {
-      const answer = await this.#policy(o, context);
-      const result = isNd(answer) ? { action: answer as NdView } : answer;
-      if (first === undefined) {
-        const [rows] = o.shape;
-        expectMatrix(
-          'PolicyGuidedPlanner: the action',
-          result?.action,
-          rows,
-          this.#model.actionSize,
-        );
-        // A copy, for a policy may write its next answer into the same memory.
-        first = { ...result, action: nd(packed(result.action).slice(), result.action.shape) };
-      }
-      return result;
+    const futures: Futures = {
+      reward: new Float64Array(copies.length),
+      uncertainty: new Float64Array(copies.length),
+      first: undefined,
+      iterations: 0,
     };
-    budget.begin();
-    const rollout = imagine(this.#model, policy, {
-      start: from,
-      horizon: this.#horizon,
-      ...(uncertainty && { uncertainty: uncertainty.score }),
-      ...(terminate && { terminate }),
-      ...(signal && { signal }),
-    });
-    const rewards = new Float64Array(starts * count);
-    const doubts = new Float64Array(starts * count);
-    let iterations = 0;
-    let factor = 1;
-    let doubtFactor = 1;
-    try {
-      for await (const taken of rollout) {
-        for (let i = 0; i < taken.row.length; i++) {
-          rewards[taken.row[i]] += factor * taken.rawReward[i];
-          doubts[taken.row[i]] += doubtFactor * taken.uncertainty[i];
-        }
-        for (const lost of taken.dropped) rewards[lost] = Number.NaN;
-        iterations++;
-        factor *= gamma;
-        doubtFactor *= uncertainty?.gamma ?? 0.97;
-        budget.lap();
-        if (!budget.allowsLap()) break;
+    if (starts > 0) {
+      const trajectory = copyIds(own, count);
+      const key = foldIn(foldIn(request.seed, GUIDED), step);
+      const context = {
+        step,
+        trajectory,
+        noise: new RowNoise(key, Stream.model, step, trajectory),
+      };
+      const what = 'PolicyGuidedPlanner.plan';
+      const { state, obs } = await repeatStart(what, this.#model, start, count, context);
+      const row = Int32Array.from(copies, (_, i) => i);
+      const fields = { state, obs, trajectory, row, policyState: remembered, step, key };
+      const from = new Carry(fields, () => this.#model.release?.(state));
+      try {
+        expectFinite(obs);
+        budget.begin();
+        await this.#follow(from, futures, budget, signal);
+      } finally {
+        from.release();
       }
-      const end = rollout.carry;
-      if (value !== undefined && end.row.length > 0) {
-        const at = { step: end.step, trajectory: end.trajectory };
-        const noise = new RowNoise(key, Stream.policy, end.step, end.trajectory);
-        const worth = await valuesOf('PolicyGuidedPlanner', value, end.obs, { ...at, noise });
-        for (let i = 0; i < worth.length; i++) rewards[end.row[i]] += factor * worth[i];
-      }
-    } finally {
-      rollout.carry.release();
-      from.release();
     }
-    return this.#choose(starts, rewards, doubts, first, iterations);
+    return this.#choose(starts, futures);
   }
 
   /** The planner as a policy, for rollouts; the rollout's seed names its noise. */
@@ -261,13 +219,72 @@ export class PolicyGuidedPlanner<State = unknown> {
     return { action, ...(policyState !== undefined && { state: policyState }) };
   }
 
-  #choose(
-    starts: number,
-    rewards: Float64Array,
-    doubts: Float64Array,
-    first: PolicyResult | undefined,
-    iterations: number,
-  ): GuidedPlan {
+  /** Lets the policy act from every copy of every start, and adds up what comes of it. */
+  async #follow(
+    from: Carry<State>,
+    futures: Futures,
+    budget: Budget,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    const { gamma = 0.97, uncertainty, value, terminate } = this.#options;
+    const { reward, uncertainty: doubt } = futures;
+    const rollout = imagine(this.#model, this.#remembering(futures), {
+      start: from,
+      horizon: this.#horizon,
+      ...(uncertainty && { uncertainty: uncertainty.score }),
+      ...(terminate && { terminate }),
+      ...(signal && { signal }),
+    });
+    let factor = 1;
+    let doubtFactor = 1;
+    let end: Carry<State> | undefined;
+    try {
+      for await (const taken of rollout) {
+        for (let i = 0; i < taken.row.length; i++) {
+          reward[taken.row[i]] += factor * taken.rawReward[i];
+          doubt[taken.row[i]] += doubtFactor * taken.uncertainty[i];
+        }
+        for (const lost of taken.dropped) reward[lost] = Number.NaN;
+        futures.iterations++;
+        factor *= gamma;
+        doubtFactor *= uncertainty?.gamma ?? gamma;
+        budget.lap();
+        if (!budget.allowsLap()) break;
+      }
+      end = rollout.carry;
+      if (value === undefined || end.row.length === 0) return;
+      signal?.throwIfAborted();
+      const { key, row, step, trajectory } = end;
+      const noise = new RowNoise(key, Stream.policy, step, trajectory);
+      const context = { step, trajectory, noise };
+      const worth = await valuesOf('PolicyGuidedPlanner', value, end.obs, context);
+      for (let i = 0; i < worth.length; i++) reward[row[i]] += factor * worth[i];
+    } finally {
+      end ??= rollout.carry;
+      end.release();
+    }
+  }
+
+  /** The policy, whose first answer is kept: copies, for it may write its next into the same memory. */
+  #remembering(futures: Futures): Policy {
+    return async (obs, context) => {
+      const answer = await this.#policy(obs, context);
+      const result = isNd(answer) ? { action: answer as NdView } : answer;
+      if (futures.first === undefined) {
+        const [rows] = obs.shape;
+        const what = 'PolicyGuidedPlanner: the action';
+        expectMatrix(what, result?.action, rows, this.#model.actionSize);
+        const all = Int32Array.from({ length: rows }, (_, row) => row);
+        futures.first = {
+          action: gatherRows(result.action, all),
+          state: gatherPolicyState(result.state, all),
+        };
+      }
+      return result;
+    };
+  }
+
+  #choose(starts: number, { reward, uncertainty, first, iterations }: Futures): GuidedPlan {
     const count = this.#candidates;
     const weight = this.#options.uncertainty?.weight ?? 0;
     const values = new Float32Array(starts * count);
@@ -276,7 +293,7 @@ export class PolicyGuidedPlanner<State = unknown> {
     for (let b = 0; b < starts; b++) {
       for (let k = 0; k < count; k++) {
         const i = b * count + k;
-        const value = rewards[i] + weight * doubts[i];
+        const value = reward[i] + weight * uncertainty[i];
         values[i] = Number.isFinite(value) ? value : Number.NEGATIVE_INFINITY;
         if (values[i] > values[b * count + chosen[b]]) chosen[b] = k;
       }
@@ -288,8 +305,8 @@ export class PolicyGuidedPlanner<State = unknown> {
       action: first === undefined ? none : gatherRows(first.action, best),
       chosen,
       value: nd(values, shape),
-      reward: nd(Float32Array.from(rewards), shape),
-      uncertainty: nd(Float32Array.from(doubts), shape),
+      reward: nd(Float32Array.from(reward), shape),
+      uncertainty: nd(Float32Array.from(uncertainty), shape),
       iterations,
       policyState: gatherPolicyState(first?.state, best),
     };
@@ -308,10 +325,21 @@ function expectFactor(name: string, gamma: number): void {
   }
 }
 
-function obsOf(start: unknown): NdView {
-  const view = isNd(start) ? start : (start as { obs?: unknown } | null | undefined)?.obs;
-  if (isNd(view)) return view as NdView;
-  throw new TypeError(
-    `PolicyGuidedPlanner.plan: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
+/** What becomes of the candidates: row `b * K + k` is candidate `k` of start `b`. */
+interface Futures {
+  /** Discounted sums so far; NaN of candidates that are lost. */
+  readonly reward: Float64Array;
+  readonly uncertainty: Float64Array;
+  /** What the policy did first, and remembered after it. */
+  first: Pick<PolicyResult, 'action' | 'state'> | undefined;
+  iterations: number;
+}
+
+/** A start that is not finite would be left out of the rollout, and with it a decision. */
+function expectFinite({ data, shape }: NdView): void {
+  const at = data.findIndex((x) => !Number.isFinite(x));
+  if (at < 0) return;
+  throw new RangeError(
+    `PolicyGuidedPlanner.plan: start must be finite, got ${data[at]} at dimension ${at % shape[1]}`,
   );
 }

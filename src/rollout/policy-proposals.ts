@@ -1,4 +1,5 @@
 import type { ModelContext, WorldModel } from '../dynamics/contract.js';
+import { Scratch } from '../dynamics/scratch.js';
 import { expectMatrix, isNd, type NdView, nd, packed, rowMajorView } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
@@ -83,7 +84,7 @@ export function policyProposals<State>(
       `${WHAT}: actionSpace must be of the model's actionSize ${model.actionSize}, got ${size}`,
     );
   }
-  return (context) => followed(model, act, options, context);
+  return (context) => followed(model, act, options, context, new Scratch());
 }
 
 async function followed<State>(
@@ -91,8 +92,9 @@ async function followed<State>(
   act: Policy,
   { count, horizon, actionSpace, actionRepeat = 1 }: PolicyProposalsOptions,
   context: Omit<ObjectiveContext<NdView | State>, 'iteration'>,
+  scratch: Scratch,
 ): Promise<Actions> {
-  const { key, scratch, signal, start } = context;
+  const { key, signal, start } = context;
   const starts = context.trajectory.length;
   const trajectory = copyIds(context.trajectory, count);
   const rows = trajectory.length;

@@ -3,6 +3,12 @@
 import type { ModelContext, WorldModel } from '../dynamics/contract.js';
 import { describe, expectMatrix, gatherRows, isNd, type NdView } from '../nd.js';
 
+/** Number of rows of a start that shows them: observations, or a state with `obs`. */
+export function rowsOfStart(start: unknown): number | undefined {
+  const view = isNd(start) ? start : (start as { obs?: unknown } | null | undefined)?.obs;
+  return isNd(view) ? view.shape[0] : undefined;
+}
+
 /**
  * The state of every start `copies` times, row `b * copies + k` being start `b`, and what is seen of it.
  *
@@ -19,9 +25,10 @@ export async function repeatStart<State>(
   copies: number,
   context: ModelContext,
 ): Promise<{ state: State; obs: NdView }> {
+  const starts = context.trajectory.length / copies;
   const rows = Int32Array.from(context.trajectory, (_, row) => Math.floor(row / copies));
   if (isNd(start)) {
-    const one = expectMatrix(`${what}: start`, start, null, model.obsSize);
+    const one = expectMatrix(`${what}: start`, start, starts, model.obsSize);
     const obs = gatherRows(one, rows);
     return { state: await model.initial(obs, context), obs };
   }
@@ -31,15 +38,24 @@ export async function repeatStart<State>(
       `${what}: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
     );
   }
-  const one = expectMatrix(`${what}: start.obs`, seen, null, model.obsSize);
+  const one = expectMatrix(`${what}: start.obs`, seen, starts, model.obsSize);
   return { state: await model.gather(start as State, rows), obs: gatherRows(one, rows) };
 }
 
-/** Ids of the copies, `[B * copies]`: different ones for all copies of all starts. */
+/**
+ * Ids of the copies, `[B * copies]`: different ones for all copies of all starts, as long as
+ * `id * copies` stays below 2^32. Larger products are scattered over the ids there are.
+ */
 export function copyIds(trajectory: Uint32Array, copies: number): Uint32Array {
   const ids = new Uint32Array(trajectory.length * copies);
-  for (let row = 0; row < ids.length; row++) {
-    ids[row] = Math.imul(trajectory[Math.floor(row / copies)], copies) + (row % copies);
+  for (let b = 0, row = 0; b < trajectory.length; b++) {
+    const first = trajectory[b] * copies;
+    const low = first >>> 0;
+    const high = Math.imul(Math.floor(first / 2 ** 32), SCATTER);
+    for (let k = 0; k < copies; k++) ids[row++] = (low ^ high) + k;
   }
   return ids;
 }
+
+/** An odd number without a pattern, 2^32 over the golden ratio. */
+const SCATTER = 0x9e3779b9;

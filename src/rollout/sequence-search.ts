@@ -3,7 +3,6 @@
  * {@link SequenceMethod} says how sequences are drawn and what is learned from their values.
  */
 
-import { Scratch } from '../dynamics/scratch.js';
 import { describe, expectExtent, isNd, type NdView, nd, packed, ShapeError } from '../nd.js';
 import type { ActionSpace } from '../runtime/manifest.js';
 import { expectOptions } from '../runtime/options.js';
@@ -12,6 +11,7 @@ import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import { actionWidth } from './action-space.js';
 import { Budget } from './budget.js';
+import { expectTrajectoryIds } from './imagine-checks.js';
 import type {
   Actions,
   Objective,
@@ -20,6 +20,7 @@ import type {
   PlanCarry,
   PlanRequest,
 } from './planner.js';
+import { rowsOfStart } from './repeat-start.js';
 
 /** The sequences of one iteration. */
 export interface Sequences {
@@ -86,6 +87,8 @@ export async function searchSequences<Start>(
   const { rows, trajectory, step } = expectRequest(what, request);
   const { objective, feasible, signal } = request;
   const own = foldIn(request.seed, PLAN);
+  // Plans of different steps must not meet the same futures.
+  const future = foldIn(own, step);
   const noise = new Noise(own, step, trajectory);
   const wide = actionWidth(actionSpace);
   const width = horizon * wide;
@@ -94,12 +97,11 @@ export async function searchSequences<Start>(
     start: request.start,
     step,
     trajectory,
-    scratch: new Scratch(),
     ...(signal && { signal }),
   };
 
   signal?.throwIfAborted();
-  const proposals = await proposalsOf(settings, request, rows, { ...common, key: own });
+  const proposals = await proposalsOf(settings, request, rows, { ...common, key: future });
   const proposed = proposals === undefined ? 0 : proposals.length / (rows * width || 1);
 
   const store = actionSpace.type === 'box' ? Float32Array : Int32Array;
@@ -119,8 +121,11 @@ export async function searchSequences<Start>(
     if (proposals !== undefined) writeProposals(sequences, proposals);
     method.draw(done, sequences, noise);
     const actions = nd(data as Float32Array, [rows, count, horizon, wide]) as Actions;
-    const context = { ...common, key: foldIn(own, done), iteration: done };
-    if (feasible !== undefined) await feasible(actions, context);
+    const context = { ...common, key: foldIn(future, done), iteration: done };
+    if (feasible !== undefined) {
+      await feasible(actions, context);
+      expectActions(`${what}: feasible actions`, data, actionSpace);
+    }
     const values = await valuesOf(what, objective, actions, context);
     keepBest(best, sequences, values, done === 0);
     method.update(done, sequences, values);
@@ -133,6 +138,7 @@ export async function searchSequences<Start>(
   if (feasible !== undefined) {
     const one = nd(actions as Float32Array, [rows, 1, horizon, wide]) as Actions;
     await feasible(one, { ...common, iteration: done });
+    expectActions(`${what}: feasible actions`, actions, actionSpace);
   }
   const chosen = nd(actions.slice() as Float32Array, [rows, horizon, wide]) as Actions;
   return { actions: chosen, value: best.values, iterations: done, evaluated, carry };
@@ -192,31 +198,20 @@ function expectRequest<Start>(
   if (step >>> 0 !== step) {
     throw new RangeError(`${what}.plan: step must be an integer in 0..2^32-1, got ${step}`);
   }
-  const rows = request.rows ?? rowsOfStart(request.start);
+  const shown = rowsOfStart(request.start);
+  const rows = request.rows ?? shown;
   if (rows === undefined || !Number.isInteger(rows) || rows < 0) {
     throw new TypeError(
       `${what}.plan: rows must be the number of starts, got ${rows}; it is known only of views and of ` +
         'states with their observations as obs',
     );
   }
+  if (shown !== undefined && shown !== rows) {
+    throw new ShapeError(`${what}.plan: rows must be the ${shown} rows of start, got ${rows}`);
+  }
   const trajectory = request.trajectory ?? Uint32Array.from({ length: rows }, (_, b) => b);
-  if (!(trajectory instanceof Uint32Array)) {
-    throw new TypeError(
-      `${what}.plan: trajectory must be a Uint32Array, got ${describe(trajectory)}`,
-    );
-  }
-  if (trajectory.length !== rows) {
-    throw new ShapeError(
-      `${what}.plan: trajectory must have one id for each of the ${rows} starts, got ${trajectory.length}`,
-    );
-  }
+  expectTrajectoryIds(`${what}.plan`, trajectory, rows);
   return { rows, trajectory, step };
-}
-
-/** Rows of observations, or of a state that shows them. */
-function rowsOfStart(start: unknown): number | undefined {
-  const view = isNd(start) ? start : (start as { obs?: unknown } | null | undefined)?.obs;
-  return isNd(view) ? view.shape[0] : undefined;
 }
 
 /** Checked proposals as packed numbers `[B, K, H, A]`, a copy within bounds. */
@@ -242,13 +237,16 @@ async function proposalsOf<Start>(
   const numbers = packed(view as NdView).slice();
   // A mean must not be drawn out of bounds by what was proposed.
   if (actionSpace.type === 'box') clampToBox(numbers, actionSpace.low, actionSpace.high);
+  else expectActions(`${what}: proposals`, numbers, actionSpace);
   return numbers;
 }
 
+/** Brings actions within the bounds; what is no number becomes the middle. */
 function clampToBox(data: Float32Array, low: ArrayLike<number>, high: ArrayLike<number>): void {
   for (let i = 0; i < data.length; i++) {
     const d = i % low.length;
-    data[i] = data[i] < low[d] ? low[d] : data[i] > high[d] ? high[d] : data[i];
+    if (Number.isNaN(data[i])) data[i] = (low[d] + high[d]) / 2;
+    else data[i] = Math.min(Math.max(data[i], low[d]), high[d]);
   }
 }
 
@@ -288,6 +286,22 @@ async function valuesOf<Start>(
     if (!Number.isFinite(values[i])) values[i] = Number.NEGATIVE_INFINITY;
   }
   return values;
+}
+
+/** Checks that actions may be taken: indices of the space, or finite numbers. */
+function expectActions(what: string, data: Float32Array | Int32Array, space: ActionSpace): void {
+  if (space.type === 'box') {
+    for (let i = 0; i < data.length; i++) {
+      if (!Number.isFinite(data[i])) {
+        throw new RangeError(`${what} must be finite, got ${data[i]}`);
+      }
+    }
+    return;
+  }
+  for (let i = 0; i < data.length; i++) {
+    if (data[i] >= 0 && data[i] < space.n) continue;
+    throw new RangeError(`${what} must be indices in 0..${space.n - 1}, got ${data[i]}`);
+  }
 }
 
 function keepBest(best: Best, sequences: Sequences, values: Float32Array, first: boolean): void {

@@ -11,14 +11,12 @@ import {
 } from 'umwelt/rollout';
 import { key } from 'umwelt/sampling';
 import { describe, expect, it } from 'vitest';
-import { Scratch } from '../../src/dynamics/scratch.js';
 import { lineWorld } from '../support/line-world.js';
 import { hopperStarts, ids, toyEnsemble } from '../support/models.js';
 
 function context<Start>(start: Start, rows: number, more: object = {}): ObjectiveContext<Start> {
   const trajectory = ids(rows);
-  const scratch = new Scratch();
-  return { start, key: key(3), step: 0, trajectory, iteration: 0, scratch, ...more };
+  return { start, key: key(3), step: 0, trajectory, iteration: 0, ...more };
 }
 
 /** The value of sequences in a model, from `start` on. */
@@ -300,10 +298,91 @@ describe('modelObjective', () => {
     await model.dispose();
   });
 
+  it('values two sets of sequences at once as one after the other', async () => {
+    const slow = lineWorld({ asynchronous: true });
+    const [first, second] = [modelObjective(slow), modelObjective(slow)];
+    const actions = nd(Float32Array.of(1, 2, 3, 4), [1, 2, 2, 1]);
+    const others = nd(Float32Array.of(-1, -2, -3, -4), [1, 2, 2, 1]);
+    const about = context(nd([[0]]), 1);
+    const together = await Promise.all([
+      first(actions, about),
+      second(others, about),
+      first(others, about),
+    ]);
+    expect(together.map(({ data }) => [...data])).toEqual([
+      [40, 100],
+      [-40, -100],
+      [-40, -100],
+    ]);
+  });
+
+  it('does not mind a model that answers in the same memory each time', async () => {
+    const memory = new Float32Array(2);
+    const model: WorldModel<NdView> = {
+      obsSize: 1,
+      actionSize: 1,
+      initial: (obs) => obs,
+      step(state, action) {
+        const next = state.data.map((x, i) => x + action.data[i]);
+        memory.set(next);
+        const obs = nd(memory.subarray(0, next.length), [next.length, 1]);
+        return { state: nd(next, [next.length, 1]), obs, reward: next };
+      },
+      gather: gatherRows,
+    };
+    const seen: number[] = [];
+    const terminate = ({ obs }: { obs: NdView }) => {
+      seen.push(...obs.data);
+      return new Uint8Array(obs.shape[0]);
+    };
+    await value(
+      model,
+      nd([[1]]),
+      [
+        [
+          [1, 1, 1],
+          [2, 2, 2],
+        ],
+      ],
+      { terminate },
+    );
+    expect(seen).toEqual([1, 1, 2, 3, 3, 5]);
+  });
+
+  it('asks for no value after it was stopped', async () => {
+    const abort = new AbortController();
+    const world = lineWorld();
+    const stopping = {
+      ...world,
+      step(...given: Parameters<typeof world.step>) {
+        abort.abort(new Error('enough'));
+        return world.step(...given);
+      },
+    };
+    let asked = 0;
+    const options = { value: () => new Float32Array(++asked) };
+    const answer = value(stopping, nd([[0]]), [[[1]]], options, { signal: abort.signal });
+    await expect(answer).rejects.toThrow('enough');
+    expect([asked, world.alive.size]).toEqual([0, 0]);
+  });
+
+  it('keeps far apart ids apart', async () => {
+    const options = { particles: 2 };
+    const far = { trajectory: Uint32Array.of(1, 1 + 2 ** 30, 2 + 2 ** 31) };
+    const rows = [
+      [[0], [0]],
+      [[0], [0]],
+      [[0], [0]],
+    ];
+    const all = await value(lineWorld({ sigma: 1 }), nd([[0], [0], [0]]), rows, options, far);
+    expect(new Set(all.flat()).size).toBe(6);
+  });
+
   it('refuses options that make no sense', () => {
     const make = (options: object) => () => modelObjective(lineWorld(), options);
     expect(make({ gamma: 1.5 })).toThrow(/gamma must lie in 0..1, got 1.5/);
     expect(make({ particles: 0 })).toThrow(/particles must be a positive integer, got 0/);
+    expect(make({ spread: -1 })).toThrow(/particles must be more than 1 where spread is given/);
     expect(make({ spread: Number.NaN })).toThrow(/spread must be a finite number, got NaN/);
     expect(make({ noise: 'none' })).toThrow(/independent or common, got none/);
     expect(make({ uncertainty: { weight: 1 } })).toThrow(/score must be a function, got undefined/);
@@ -314,5 +393,7 @@ describe('modelObjective', () => {
     const answer = value(lineWorld(), { x: 1 } as never, [[[1]]]);
     await expect(answer).rejects.toThrow(/start must be a view \[B, S\] or a state/);
     await expect(value(lineWorld(), hopperStarts(), [[[1]]])).rejects.toThrow(/start must have/);
+    const one = value(lineWorld(), nd([[1], [2]]), [[[1]]], {}, { trajectory: ids(1) });
+    await expect(one).rejects.toThrow(/start must have shape \[1, 1\]/);
   });
 });

@@ -1,9 +1,12 @@
 import { gatherRows, type NdView, nd } from 'umwelt';
-import { ClosedFormDynamics } from 'umwelt/dynamics';
+import { ClosedFormDynamics, type Observed } from 'umwelt/dynamics';
 import {
+  CemPlanner,
+  IcemPlanner,
   imagine,
   MpcAgent,
   type MpcAgentOptions,
+  MppiPlanner,
   modelObjective,
   mpcPolicy,
   type Objective,
@@ -12,8 +15,10 @@ import {
   type Planner,
   type PlanRequest,
   RandomShooting,
+  TdMpc2Planner,
 } from 'umwelt/rollout';
-import { describe, expect, it } from 'vitest';
+import { foldIn, key } from 'umwelt/sampling';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { lineWorld } from '../support/line-world.js';
 import { ids } from '../support/models.js';
 
@@ -73,6 +78,10 @@ class Scripted implements Planner {
 
 const nothing: Objective = (actions) =>
   nd(new Float32Array(actions.shape[0] * actions.shape[1]), [actions.shape[0], actions.shape[1]]);
+
+afterEach(() => {
+  vi.useRealTimers();
+});
 
 describe('MpcAgent', () => {
   it('takes several actions of a plan before the next, which starts from what is left of it', async () => {
@@ -212,6 +221,153 @@ describe('MpcAgent', () => {
     expect(world.alive.size).toBe(0);
   });
 
+  it('hands everything to the planner, and what is left of the budget to a second plan', async () => {
+    vi.useFakeTimers({ toFake: ['performance'] });
+    const requests: PlanRequest[] = [];
+    class Slow extends Scripted {
+      override async plan<Start>(request: PlanRequest<Start>): Promise<Plan> {
+        requests.push(request as PlanRequest);
+        vi.advanceTimersByTime(30);
+        return super.plan(request);
+      }
+    }
+    const proposals = () => nd(new Float32Array(4), [1, 1, 4, 1]);
+    const feasible = () => {};
+    const agent = new MpcAgent({
+      planner: new Slow(),
+      objective: nothing,
+      seed: 0,
+      proposals,
+      feasible,
+      budgetMs: 1000,
+    });
+    await agent.act(nd([[1], [2]]));
+    await agent.act(nd([[1], [2]]), { first: Uint8Array.of(0, 1) });
+    expect(requests.length).toBe(3);
+    for (const request of requests) expect(request).toMatchObject({ proposals, feasible });
+    const [first, second, third] = requests.map(({ budgetMs = 0 }) => budgetMs);
+    expect([first, second, third]).toEqual([1000, 1000, 970]);
+  });
+
+  it('draws other noise than an environment of the same seed', async () => {
+    let planned: PlanRequest | undefined;
+    class Listening extends Scripted {
+      override plan<Start>(request: PlanRequest<Start>): Promise<Plan> {
+        planned = request as PlanRequest;
+        return super.plan(request);
+      }
+    }
+    const agent = new MpcAgent({ planner: new Listening(), objective: nothing, seed: 5 });
+    await agent.act(nd([[1]]));
+    expect([key(5), foldIn(5, 0), foldIn(5, 1)]).not.toContainEqual(planned?.seed);
+  });
+
+  // The defect of planners whose means or elites outlive the agent's reset.
+  for (const [name, planner] of Object.entries({
+    MPPI: new MppiPlanner({ horizon: 4, actionSpace, population: 30 }),
+    iCEM: new IcemPlanner({ horizon: 4, actionSpace, population: 30 }),
+    CEM: new CemPlanner({ horizon: 4, actionSpace, population: 30 }),
+    'TD-MPC2': new TdMpc2Planner({ horizon: 4, actionSpace, population: 30, elites: 6 }),
+  })) {
+    it(`with ${name} starts warm, row by row, and forgets it all at a reset`, async () => {
+      const objective = modelObjective(lineWorld({ sigma: 0.2 }));
+      const make = (more: object = {}) =>
+        new MpcAgent({ planner, objective, seed: 3, replanEvery: 2, ...more });
+      const steps = [nd([[3], [-2]]), nd([[2], [-1]]), nd([[1.5], [-0.5]]), nd([[1], [0]])];
+      const first = [undefined, Uint8Array.of(0, 1), undefined, undefined];
+      const run = async (agent: MpcAgent) => {
+        const actions: number[] = [];
+        for (const [t, obs] of steps.entries()) {
+          const { action } = await agent.act(obs, { ...(first[t] && { first: first[t] }) });
+          actions.push(...action.data);
+        }
+        return actions;
+      };
+      const agent = make();
+      const before = await run(agent);
+      agent.reset();
+      expect(await run(agent)).toEqual(before);
+      // Rows that plan at different times decide as each does alone.
+      for (const b of [0, 1]) {
+        const alone = make({ trajectory: ids(1, b) });
+        for (const [t, obs] of steps.entries()) {
+          const own = { ...(first[t] && { first: first[t].slice(b, b + 1) }) };
+          const { action } = await alone.act(gatherRows(obs, Int32Array.of(b)), own);
+          expect(action.data[0]).toBe(before[2 * t + b]);
+        }
+      }
+      // A warm start is not a cold one.
+      const cold = make();
+      await cold.act(steps[0]);
+      const beginning = { first: Uint8Array.of(1, 1) };
+      await cold.act(steps[1]);
+      const { action } = await cold.act(steps[2], beginning);
+      expect(action.data[0]).not.toBe(before[4]);
+    });
+  }
+
+  it('goes on after as many actions as were taken, also with another interval', async () => {
+    const planner = new Scripted();
+    const start = nd([[10]]);
+    const three = mpcPolicy({ planner, objective: nothing, replanEvery: 3 });
+    const one = mpcPolicy({ planner, objective: nothing, replanEvery: 1 });
+    const first = imagine(point, three, { start, horizon: 3, seed: 0 });
+    await first.collect();
+    await imagine(point, one, { start: first.carry, horizon: 1 }).collect();
+    expect(planner.asked.map(({ carry }) => carry)).toEqual([null, [3]]);
+  });
+
+  it('reads plans in any layout', async () => {
+    class Strided extends Scripted {
+      override async plan<Start>(request: PlanRequest<Start>): Promise<Plan> {
+        const plan = await super.plan(request);
+        const data = new Float32Array(11).fill(-1);
+        for (let t = 0; t < 4; t++) data[2 + 2 * t] = t + 0.25;
+        return { ...plan, actions: { data, shape: [1, 4, 1], stride: [0, 2, 1], offset: 2 } };
+      }
+    }
+    const agent = new MpcAgent({
+      planner: new Strided(),
+      objective: nothing,
+      seed: 0,
+      replanEvery: 2,
+    });
+    expect((await agent.act(nd([[1]]))).action.data[0]).toBe(0.25);
+    expect((await agent.act(nd([[1]]))).action.data[0]).toBe(1.25);
+  });
+
+  it('tells a model that follows the reward and one-hot actions', async () => {
+    const seen: { action: number[]; reward: number[] }[] = [];
+    const model = {
+      obsSize: 1,
+      actionSize: 3,
+      initial: (obs: NdView) => ({ obs }),
+      step: () => {
+        throw new Error('not asked');
+      },
+      observe(_state: { obs: NdView }, { obs, action, reward }: Observed) {
+        seen.push({ action: [...action.data], reward: [...(reward ?? [])] });
+        return { obs };
+      },
+      gather: (state: { obs: NdView }, rows: Int32Array) => ({ obs: gatherRows(state.obs, rows) }),
+    };
+    const planner = new RandomShooting({
+      horizon: 2,
+      actionSpace: { type: 'discrete', n: 3 },
+      population: 30,
+    });
+    // The greatest index is the best.
+    const objective: Objective<{ obs: NdView }> = ({ data, shape: [B, N, H] }) =>
+      nd(
+        Float32Array.from({ length: B * N }, (_, i) => data[i * H]),
+        [B, N],
+      );
+    const agent = new MpcAgent<{ obs: NdView }>({ planner, objective, seed: 0, model });
+    await agent.act(nd([[1]]));
+    await agent.act(nd([[2]]), { reward: Float32Array.of(7) });
+    expect(seen).toEqual([{ action: [0, 0, 1], reward: [7] }]);
+  });
+
   it('refuses a second decision before the first is there, and another number of rows', async () => {
     const agent = new MpcAgent({ planner: new Scripted(), objective: nothing, seed: 0 });
     const first = agent.act(nd([[1]]));
@@ -232,6 +388,9 @@ describe('MpcAgent', () => {
     expect(make({ seed: undefined })).toThrow(/seed must be given/);
     expect(make({ model: { step() {} } })).toThrow(/model must have a function observe/);
     expect(make({ replan: 2 })).toThrow(/got 'replan'/);
+    expect(make({ proposals: 3 })).toThrow(/proposals must be a function, got number/);
+    expect(make({ feasible: 3 })).toThrow(/feasible must be a function, got number/);
+    expect(make({ budgetMs: -1 })).toThrow(/budgetMs must not be negative, got -1/);
   });
 
   it('acts for no rows without planning', async () => {

@@ -183,6 +183,70 @@ describe('PolicyGuidedPlanner', () => {
     expect(world.alive.size).toBe(0);
   });
 
+  it('copies what a policy remembers, which it may write over', async () => {
+    const count = new Float32Array(2);
+    const counting: Policy<NdView> = (obs) => {
+      for (let i = 0; i < 2; i++) count[i]++;
+      return { action: nd(new Float32Array(obs.shape[0]), obs.shape), state: nd(count, [2, 1]) };
+    };
+    const guided = new PolicyGuidedPlanner(lineWorld(), counting, { candidates: 2, horizon: 4 });
+    const { policyState } = await guided.plan({ start: nd([[0]]), seed: 0 });
+    expect([...(policyState as NdView).data]).toEqual([1]);
+  });
+
+  it('meets other noise at another step, and not that of the rollout it serves', async () => {
+    const met: number[] = [];
+    const world = lineWorld({ sigma: 1 });
+    const listening = {
+      ...world,
+      step(...given: Parameters<typeof world.step>) {
+        met.push(...given[2].noise.normal(1).data);
+        return world.step(...given);
+      },
+    };
+    const guided = new PolicyGuidedPlanner(listening, constantly(0), { candidates: 3, horizon: 3 });
+    for (const step of [5, 6]) await guided.plan({ start: nd([[0]]), seed: 0, step });
+    expect(new Set(met).size).toBe(met.length);
+    await imagine(listening, guided, { start: nd([[0]]), horizon: 3, seed: 1 }).collect();
+    expect(new Set(met).size).toBe(met.length);
+  });
+
+  it('frees its states whatever goes wrong', async () => {
+    const world = lineWorld();
+    const guided = new PolicyGuidedPlanner(world, eachBranch, { candidates: 2 });
+    const plan = (request: object) => guided.plan({ start: nd([[0]]), seed: 0, ...request });
+    await expect(
+      plan({ policyState: nd([[1], [2], [3]]), start: nd([[Number.NaN]]) }),
+    ).rejects.toThrow(/start must be finite, got NaN/);
+    await expect(plan({ trajectory: [0] })).rejects.toThrow(/trajectory must be a Uint32Array/);
+    await expect(plan({ start: nd([[0, 1]]) })).rejects.toThrow(/start must have shape/);
+    await expect(plan({ policyState: nd(new Float32Array(0), [0, 1]) })).rejects.toThrow(
+      RangeError,
+    );
+    await expect(plan({ start: 3 })).rejects.toThrow(/start must be a view/);
+    const broken = new PolicyGuidedPlanner(world, () => 3 as never, { candidates: 2 });
+    await expect(broken.plan({ start: nd([[0]]), seed: 0 })).rejects.toThrow(/the action must be/);
+    expect(world.alive.size).toBe(0);
+  });
+
+  it('asks for no value after it was stopped', async () => {
+    const abort = new AbortController();
+    const world = lineWorld();
+    const last = {
+      ...world,
+      step(...given: Parameters<typeof world.step>) {
+        if (given[2].step === 1) abort.abort(new Error('enough'));
+        return world.step(...given);
+      },
+    };
+    let asked = 0;
+    const value = (obs: NdView) => new Float32Array(obs.shape[0] + 0 * ++asked);
+    const guided = new PolicyGuidedPlanner(last, eachBranch, { candidates: 2, horizon: 2, value });
+    const plan = guided.plan({ start: nd([[0]]), seed: 0, signal: abort.signal });
+    await expect(plan).rejects.toThrow('enough');
+    expect([asked, world.alive.size]).toEqual([0, 0]);
+  });
+
   it('plans for no rows without asking the model', async () => {
     const world = lineWorld();
     const guided = new PolicyGuidedPlanner(world, eachBranch);
@@ -202,6 +266,11 @@ describe('PolicyGuidedPlanner', () => {
     expect(make({ horizon: 1.5 })).toThrow(/horizon must be a positive integer, got 1.5/);
     expect(make({ gamma: 1.1 })).toThrow(/gamma must lie in 0..1, got 1.1/);
     expect(make({ lambda: 1 })).toThrow(/got 'lambda'/);
+    expect(make({ uncertainty: { score: 3, weight: 1 } })).toThrow(
+      /score must be a function, got number/,
+    );
+    expect(make({ value: 3 })).toThrow(/value must be a function, got number/);
+    expect(make({ terminate: 3 })).toThrow(/terminate must be a function, got number/);
     expect(make({ uncertainty: { score, weight: Number.NaN } })).toThrow(/weight must be a finite/);
   });
 });
