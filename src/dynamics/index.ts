@@ -131,6 +131,7 @@ export {
   type NoveltyOptions,
   nearestNeighbourNovelty,
 } from './novelty.js';
+export { type OutputMeanings, outputTargets, type TargetTransitions } from './output-targets.js';
 export {
   ensembleStd,
   ensembleVariance,

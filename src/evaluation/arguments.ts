@@ -9,6 +9,7 @@ import {
   ShapeError,
   type TypedArray,
 } from '../nd.js';
+import type { Seed } from '../sampling/key.js';
 
 /** Numbers in a row: an array, a typed array, or a view, which is taken in row-major order. */
 export type NumberSeries =
@@ -22,7 +23,8 @@ export type NumberSeries =
   | Uint16Array
   | Uint32Array
   | NdView<Float32Array>
-  | NdView<Float64Array>;
+  | NdView<Float64Array>
+  | NdView<Int32Array>;
 
 /** 0 or 1 in a row: uint8, or a view of it, which is taken in row-major order. */
 export type FlagSeries = Uint8Array | NdView<Uint8Array>;
@@ -73,12 +75,45 @@ export function flags(what: string, name: string, value: FlagSeries): Uint8Array
   return data;
 }
 
+/**
+ * Checks that arguments that go together by their places have their axes in one order: views of two axes
+ * or more must have one shape. Flat ones are for the caller to check by their length.
+ */
+export function expectOneShape(what: string, given: Readonly<Record<string, unknown>>): void {
+  const views = Object.entries(given).filter(([, value]) => isNd(value) && value.shape.length > 1);
+  const [[first, view] = [], ...others] = views as [string, NdView<TypedArray>][];
+  for (const [name, other] of others) {
+    if (view !== undefined && other.shape.join() !== view.shape.join()) {
+      throw new ShapeError(
+        `${what}: ${first} and ${name} must have one shape, ` +
+          `got [${view.shape.join(', ')}] and [${other.shape.join(', ')}]`,
+      );
+    }
+  }
+}
+
+/**
+ * Checks the kind of a seed where it comes in.
+ *
+ * @throws TypeError when there is none
+ */
+export function expectSeed(what: string, seed: Seed): void {
+  const kind = seed === null ? 'null' : typeof seed;
+  if (kind !== 'number' && kind !== 'bigint' && kind !== 'object') {
+    throw new TypeError(
+      `${what}: seed must be an integer, a bigint or a key, got ${kind}; it names the random numbers`,
+    );
+  }
+}
+
 /** The numbers of a float view, packed and only to be read; its shape is for the caller to check. */
 export function floats(what: string, name: string, view: FloatView): Float32Array | Float64Array {
   if (!isNd(view) || !(view.data instanceof Float32Array || view.data instanceof Float64Array)) {
     throw new TypeError(
       `${what}: ${name} must be a float32 or float64 view, got ${describe(view)}; ` +
-        'nd(data, shape) makes one',
+        (isNd(view)
+          ? 'convert it, as in nd(Float32Array.from(data), shape)'
+          : 'nd(data, shape) makes one'),
     );
   }
   expectExtent(`${what}: ${name}`, view);
@@ -119,6 +154,14 @@ export function flagMatrix(
 /** A scale for each dimension, 1 by default. */
 export function scaleOf(what: string, scale: Scale | undefined, dims: number): Float64Array {
   if (scale === undefined) return new Float64Array(dims).fill(1);
+  const isList =
+    Array.isArray(scale) || scale instanceof Float32Array || scale instanceof Float64Array;
+  if (!isList) {
+    throw new TypeError(
+      `${what}: scale must be a list of numbers, one for each of the ${dims} dimensions, ` +
+        `got ${describe(scale)}`,
+    );
+  }
   const result = Float64Array.from(scale);
   if (result.length !== dims) {
     throw new ShapeError(

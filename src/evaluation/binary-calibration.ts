@@ -2,7 +2,14 @@
 
 import { ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
-import { type FlagSeries, flags, maskOf, type NumberSeries, series } from './arguments.js';
+import {
+  expectOneShape,
+  type FlagSeries,
+  flags,
+  maskOf,
+  type NumberSeries,
+  series,
+} from './arguments.js';
 
 /** Which predictions count. */
 export interface BrierOptions {
@@ -16,7 +23,7 @@ export interface BrierOptions {
  * It is the same for a head that predicts the end and for one that predicts that the episode goes on.
  *
  * @param probability - `[N]`, or a view of any shape, each in 0..1
- * @param outcome - uint8, as many: 1 where it happened
+ * @param outcome - uint8, as many: 1 where it happened; views have one shape
  * @param options - `mask`
  * @returns the score; NaN without a prediction
  * @throws RangeError when a probability that counts is not in 0..1
@@ -76,7 +83,7 @@ export interface BinaryCalibrationReport {
  * The calibration of a binary head, such as one for the end of an episode.
  *
  * @param probability - `[N]`, or a view of any shape, each in 0..1
- * @param outcome - uint8, as many: 1 where it happened
+ * @param outcome - uint8, as many: 1 where it happened; views have one shape
  * @param options - `bins`, `mask`
  * @returns plain data; `reportTable` prints it. Without a prediction the scores are NaN
  * @throws RangeError when a probability that counts is not in 0..1, or `bins` no positive integer
@@ -101,7 +108,10 @@ export function binaryCalibrationReport(
   const confidence = new Float64Array(bins);
   const frequency = new Float64Array(bins);
   for (let i = 0; i < p.length; i++) {
-    const bin = Math.min(Math.floor(p[i] * bins), bins - 1);
+    let bin = Math.min(Math.floor(p[i] * bins), bins - 1);
+    // The product may be rounded past a border that `from` has.
+    if (p[i] < bin / bins) bin--;
+    else if (bin + 1 < bins && p[i] >= (bin + 1) / bins) bin++;
     count[bin]++;
     confidence[bin] += p[i];
     frequency[bin] += y[i];
@@ -151,6 +161,7 @@ function pairsOf(
       `${what}: probability and outcome must have one length, got ${values.length} and ${happened.length}`,
     );
   }
+  expectOneShape(what, { probability, outcome, mask });
   const counts = maskOf(what, mask, values.length, 'predictions');
   const p: number[] = [];
   const y: number[] = [];

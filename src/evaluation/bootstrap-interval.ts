@@ -4,6 +4,7 @@ import { quantileOf } from '../dynamics/quantile.js';
 import { foldIn, type Seed } from '../sampling/key.js';
 import { Draws } from '../sampling/replay-draws.js';
 import { Stream } from '../sampling/stream.js';
+import { expectSeed } from './arguments.js';
 
 /** How an interval is found. */
 export interface BootstrapIntervalOptions {
@@ -17,7 +18,7 @@ export interface BootstrapIntervalOptions {
 
 /** The middle share of a statistic over resamples. */
 export interface Intervals {
-  /** Lower ends, one for each statistic; NaN where no resample defines it. */
+  /** Lower ends, one for each statistic; NaN where no resample defines it, and for too few groups. */
   readonly low: Float64Array;
   /** Upper ends. */
   readonly high: Float64Array;
@@ -29,7 +30,8 @@ export interface Intervals {
  *
  * Resample `i` holds as many groups as there are, drawn with replacement: the index set of member `i` of
  * `bootstrapIndices(seed, resamples, groups)` (draw 0, step 0 of `Stream.bootstrap` under
- * `foldIn(seed, i)`). A resample in which a statistic is NaN does not count for it.
+ * `foldIn(seed, i)`). A resample in which a statistic is NaN does not count for it. A single group has no
+ * interval: its resamples are all the same, which says nothing.
  *
  * @param statistics - given how often each group is drawn, writes the statistics of that resample
  */
@@ -46,9 +48,10 @@ export function bootstrapIntervals(
   if (!(level > 0 && level < 1)) {
     throw new RangeError(`${what}: level must lie between 0 and 1, got ${level}`);
   }
+  expectSeed(what, seed);
   const low = new Float64Array(count).fill(Number.NaN);
   const high = new Float64Array(count).fill(Number.NaN);
-  if (groups === 0 || resamples === 0) return { low, high };
+  if (groups < 2 || resamples === 0) return { low, high };
   const drawn = new Int32Array(groups);
   const times = new Int32Array(groups);
   const out = new Float64Array(count);

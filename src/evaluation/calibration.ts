@@ -3,9 +3,16 @@
  * distribution functions take at what happened.
  */
 
-import { type NdView, nd } from '../nd.js';
+import { describe, isNd, type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
-import { type FlagSeries, type FloatView, maskOf, type NumberSeries, series } from './arguments.js';
+import {
+  expectOneShape,
+  type FlagSeries,
+  type FloatView,
+  maskOf,
+  type NumberSeries,
+  series,
+} from './arguments.js';
 import {
   crpsOf,
   type GaussianPredictionOptions,
@@ -95,7 +102,10 @@ function eachCell(
 
 /** Which values count. */
 export interface PitOptions {
-  /** 1 for each value that counts, uint8, as many as there are values; by default all do. */
+  /**
+   * 1 for each value that counts, uint8, as many as there are values; for a view `[B, D]` also one for
+   * each row, `[B]`, as {@link pitValues} takes them. By default all do.
+   */
   readonly mask?: FlagSeries;
 }
 
@@ -113,7 +123,7 @@ export interface Coverage {
  * intervals that are too wide.
  *
  * @param pit - from {@link pitValues}
- * @param levels - probabilities `[L]`, each in 0..1; 50 % and 90 % by default
+ * @param levels - a list of probabilities `[L]`, each in 0..1; 50 % and 90 % by default
  * @param options - `mask`
  * @returns level and share, `[L]` each
  * @throws RangeError when a level or a value that counts is not in 0..1
@@ -121,21 +131,36 @@ export interface Coverage {
  */
 export function coverage(
   pit: NumberSeries,
-  levels: readonly number[] = [0.5, 0.9],
+  levels: readonly number[] | Float64Array = [0.5, 0.9],
   options: PitOptions = {},
 ): Coverage {
+  const level = levelsOf('coverage', levels);
   const values = pitOf('coverage', pit, options);
+  return { level, share: sharesBelow(values.map((u) => Math.abs(2 * u - 1)).sort(), level) };
+}
+
+/**
+ * Probabilities of central intervals, copied.
+ *
+ * @throws TypeError when they are no list, RangeError when one is not in 0..1
+ */
+export function levelsOf(what: string, levels: readonly number[] | Float64Array): Float64Array {
+  if (!Array.isArray(levels) && !(levels instanceof Float64Array)) {
+    throw new TypeError(
+      `${what}: levels must be a list of probabilities, such as [0.5, 0.9], got ${describe(levels)}`,
+    );
+  }
   const level = Float64Array.from(levels);
   for (const p of level) {
-    if (!(p >= 0 && p <= 1)) throw new RangeError(`coverage: levels must lie in 0..1, got ${p}`);
+    if (!(p >= 0 && p <= 1)) throw new RangeError(`${what}: levels must lie in 0..1, got ${p}`);
   }
-  return { level, share: sharesBelow(values.map((u) => Math.abs(2 * u - 1)).sort(), level) };
+  return level;
 }
 
 /** At which levels a calibration curve is taken. */
 export interface CalibrationCurveOptions extends PitOptions {
-  /** Number of levels `L`: `i / (L + 1)` for `i` from 1 to `L`. Default 99. */
-  readonly levels?: number;
+  /** How many levels there are, `L`: `i / (L + 1)` for `i` from 1 to `L`. Default 99. */
+  readonly grid?: number;
 }
 
 /**
@@ -143,9 +168,9 @@ export interface CalibrationCurveOptions extends PitOptions {
  * the share of values with `pit <= p`.
  *
  * @param pit - from {@link pitValues}
- * @param options - `levels`, `mask`
+ * @param options - `grid`, `mask`
  * @returns level and share, `[L]` each; the curve of calibrated predictions is the diagonal
- * @throws RangeError when a value that counts is not in 0..1, or `levels` no positive integer
+ * @throws RangeError when a value that counts is not in 0..1, or `grid` no positive integer
  * @throws TypeError or `ShapeError` when an argument is of another kind or length
  *
  * Source: Kuleshov, Fenner, Ermon (2018), "Accurate uncertainties for deep learning using calibrated
@@ -167,9 +192,9 @@ export function calibrationCurve(
  * too, `0.31 / sqrt(n)` on average.
  *
  * @param pit - from {@link pitValues}
- * @param options - `levels`, 99 by default, which are 1 % to 99 %; `mask`
+ * @param options - `grid`, 99 levels by default, which are 1 % to 99 %; `mask`
  * @returns from 0, calibrated, to 0.5; NaN without a value
- * @throws RangeError when a value that counts is not in 0..1, or `levels` no positive integer
+ * @throws RangeError when a value that counts is not in 0..1, or `grid` no positive integer
  * @throws TypeError or `ShapeError` when an argument is of another kind or length
  *
  * Source: Kuleshov, Fenner, Ermon (2018), "Accurate uncertainties for deep learning using calibrated
@@ -206,13 +231,16 @@ export function recalibrationMap(pit: NumberSeries, options: PitOptions = {}): I
 }
 
 function curveOf(what: string, pit: NumberSeries, options: CalibrationCurveOptions): Coverage {
-  expectOptions(what, options, ['levels', 'mask']);
-  const { levels = 99, mask } = options;
-  if (!Number.isInteger(levels) || levels < 1) {
-    throw new RangeError(`${what}: levels must be a positive integer, got ${levels}`);
+  expectOptions(what, options, ['grid', 'mask']);
+  const { grid = 99, mask } = options;
+  if (typeof grid !== 'number') {
+    throw new TypeError(`${what}: grid must be a number of levels, got ${describe(grid)}`);
+  }
+  if (!Number.isInteger(grid) || grid < 1) {
+    throw new RangeError(`${what}: grid must be a positive integer, got ${grid}`);
   }
   const values = pitOf(what, pit, { mask });
-  const level = Float64Array.from({ length: levels }, (_, i) => (i + 1) / (levels + 1));
+  const level = Float64Array.from({ length: grid }, (_, i) => (i + 1) / (grid + 1));
   return { level, share: sharesBelow(values.sort(), level) };
 }
 
@@ -220,7 +248,7 @@ function curveOf(what: string, pit: NumberSeries, options: CalibrationCurveOptio
 function pitOf(what: string, pit: NumberSeries, options: PitOptions): Float64Array<ArrayBuffer> {
   expectOptions(what, options, ['mask']);
   const values = series(what, 'pit', pit);
-  const mask = maskOf(what, options.mask, values.length, 'values');
+  const mask = pitMask(what, pit, options.mask, values.length);
   const kept = new Float64Array(values.length);
   let count = 0;
   for (let i = 0; i < values.length; i++) {
@@ -233,6 +261,23 @@ function pitOf(what: string, pit: NumberSeries, options: PitOptions): Float64Arr
     kept[count++] = values[i];
   }
   return kept.slice(0, count);
+}
+
+/** A flag for each value; those of the rows of a matrix count for all of a row. */
+function pitMask(
+  what: string,
+  pit: NumberSeries,
+  mask: FlagSeries | undefined,
+  length: number,
+): Uint8Array | null {
+  expectOneShape(what, { pit, mask });
+  const [rows, width] = isNd(pit) && pit.shape.length === 2 ? pit.shape : [length, 1];
+  const given = isNd(mask) ? mask.shape : [mask?.length];
+  if (width === 1 || given.length !== 1 || given[0] !== rows) {
+    return maskOf(what, mask, length, 'values');
+  }
+  const ofRow = maskOf(what, mask, rows, 'rows') as Uint8Array;
+  return Uint8Array.from({ length }, (_, k) => ofRow[Math.floor(k / width)]);
 }
 
 /** The share of sorted values that are at most each level, `[L]`, in any order. */

@@ -35,7 +35,11 @@ export interface GaussianPredictions {
 export interface GaussianPredictionOptions extends MixtureOptions {
   /** `[B]` uint8: 1 for rows that count; by default all do. Rows that do not may hold anything. */
   readonly mask?: FlagSeries;
-  /** `[D]`: the unit of each output, by which means, deviations and targets are divided; by default 1. */
+  /**
+   * `[D]`: the unit of each output, by which means, deviations and targets are divided; by default 1. For
+   * an ensemble that predicts changes or states and then the reward: the first `S` entries of its
+   * `manifest.inputNormalizer.std`, which are those of the observation, and one for the reward.
+   */
   readonly scale?: Scale;
 }
 
@@ -175,7 +179,11 @@ export function judge({ members, mean, std, target }: Mixture, k: number, out: J
   out.error = error;
   out.variance = variance / members;
   out.pit = pit / members;
-  out.nll = HALF_LOG_TWO_PI - largest - Math.log(likelihood / members);
+  // So far out that the density of every member is 0 even by its logarithm.
+  out.nll =
+    largest === -Infinity
+      ? Number.POSITIVE_INFINITY
+      : HALF_LOG_TWO_PI - largest - Math.log(likelihood / members);
   return out;
 }
 
@@ -188,10 +196,16 @@ export function crpsOf({ members, mean, std, target }: Mixture, k: number): numb
     toTarget += meanDistance(target[k] - mean[i], std[i]);
     apart += std[i] * TWO_OVER_ROOT_PI;
     for (let j = k; j < i; j += cells) {
-      apart += 2 * meanDistance(mean[i] - mean[j], Math.hypot(std[i], std[j]));
+      apart += 2 * meanDistance(mean[i] - mean[j], rootSum(std[i], std[j]));
     }
   }
   return toTarget / members - apart / (2 * members * members);
+}
+
+/** `sqrt(a^2 + b^2)`: the usual one is many times slower, and needed at the ends of the range alone. */
+function rootSum(a: number, b: number): number {
+  const root = Math.sqrt(a * a + b * b);
+  return root > 1e-150 && root < 1e150 ? root : Math.hypot(a, b);
 }
 
 /** `E|X|` of a Gaussian: `m (2 Phi(m/s) - 1) + 2 s phi(m/s)`. */

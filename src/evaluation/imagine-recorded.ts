@@ -8,8 +8,8 @@ import { expectModel } from '../rollout/imagine-checks.js';
 import type { ImagineOptions } from '../rollout/imagine-options.js';
 import { expectOptions } from '../runtime/options.js';
 import { foldIn, type Seed } from '../sampling/key.js';
-import { expectShape, type FloatView, flagMatrix, floats } from './arguments.js';
-import type { StateSequences } from './open-loop-report.js';
+import { expectSeed, expectShape, type FloatView, flagMatrix, floats } from './arguments.js';
+import { rewardOf, type StateSequences } from './open-loop-report.js';
 
 /**
  * Sequences of the true system, in departure alignment: `action[b, t]` leads from `obs[b, t]` to
@@ -47,9 +47,12 @@ export interface ImaginedSequences {
   readonly obs: NdView;
   /** Imagined rewards, float32 `[B, T]`. */
   readonly reward: NdView;
-  /** 1 where the model would have ended the row, which went on all the same, uint8 `[B, T]`. */
-  readonly terminated: NdView<Uint8Array>;
-  /** 1 as long as everything imagined of a row was finite, uint8 `[B, T]`. */
+  /**
+   * 1 where the model would have ended the row, which went on all the same, uint8 `[B, T]`; absent where
+   * the model never says whether a row ends.
+   */
+  readonly terminated?: NdView<Uint8Array>;
+  /** 1 as long as the states, rewards and scores imagined of a row were finite, uint8 `[B, T]`. */
   readonly mask: NdView<Uint8Array>;
   /** The score of each step, float32 `[B, T]`; 0 without one. */
   readonly uncertainty: NdView;
@@ -65,7 +68,10 @@ export interface MaskedSequences extends StateSequences {
 export interface ImaginedRecording {
   /** What the model made of it. */
   readonly imagined: ImaginedSequences;
-  /** The recording after its context; its mask leaves out what follows an end. */
+  /**
+   * The recording after its context; its mask leaves out what follows an end. Its `reward` is that before a
+   * penalty where the recording has such a `rawReward`.
+   */
   readonly actual: MaskedSequences;
   /** Recorded steps that count, and of which what was imagined is not finite. */
   readonly nonFinite: number;
@@ -78,11 +84,16 @@ export interface ImaginedRecording {
  * Ends that the model foresees are noted and do not stop a row, so that its states can be judged as long as
  * the recorded episode lasts. Nothing else ends one either: the horizon is the recording's.
  *
+ * A stochastic model draws its noise here as in any rollout, so that the error of its dreams is that of
+ * what it expects and of what it draws together. For the first alone take a model that follows its means,
+ * or {@link sampleRecorded} and the error of the samples' mean.
+ *
  * @param model - any world model
- * @param recorded - `obs` `[B, N+1, S]`, `action` `[B, N, A]`, and where there are such, `reward`,
- *   `terminated` and `mask` `[B, N]`
+ * @param recorded - `obs` `[B, N+1, S]`, `action` `[B, N, A]`, and where there are such, `reward` or
+ *   `rawReward`, `terminated` and `mask` `[B, N]`
  * @param options - `seed`; `context`, `start`, `score`
- * @returns what was imagined and what was recorded, for {@link openLoopReport}
+ * @returns what was imagined and what was recorded, for {@link openLoopReport}, whose `mask` says which of
+ *   it counts
  * @throws TypeError or `ShapeError` when an array does not fit the model or the others
  * @throws RangeError when the recording is not longer than the context
  *
@@ -115,6 +126,7 @@ export async function imagineRecorded<State>(
 ): Promise<ImaginedRecording> {
   const what = 'imagineRecorded';
   expectOptions(what, options, [...OPTIONS, 'score']);
+  expectSeed(what, options.seed);
   const setting = settingOf(what, model, recorded, options);
   const { start, release } = await startOf(model, setting, options);
   try {
@@ -152,6 +164,28 @@ export interface SampledRecording {
  * @returns the samples and what was recorded, for {@link sampleReport}
  * @throws RangeError when `samples` is no positive integer, or the recording not longer than the context
  * @throws TypeError or `ShapeError` when an array does not fit the model or the others
+ *
+ * @example
+ * ```ts @import.meta.vitest
+ * const { sampleRecorded, sampleReport } = await import('umwelt/evaluation');
+ * const { gatherRows, nd } = await import('umwelt');
+ * // A point that jitters.
+ * const model = {
+ *   obsSize: 1,
+ *   actionSize: 1,
+ *   initial: (obs) => obs,
+ *   step(x, action, { noise }) {
+ *     const jitter = noise.normal(1).data;
+ *     const next = nd(x.data.map((v, i) => v + action.data[i] + jitter[i]), x.shape);
+ *     return { state: next, obs: next, reward: new Float32Array(x.shape[0]) };
+ *   },
+ *   gather: gatherRows,
+ * };
+ * const recorded = { obs: nd([[[0], [2]]]), action: nd([[[2]]]) };
+ * const { obs, actual } = await sampleRecorded(model, recorded, { seed: 0, samples: 256 });
+ * const { rmseOfMean, rmseOfOne } = sampleReport(obs, actual);
+ * expect(rmseOfMean[0]).toBeLessThan(0.2 * rmseOfOne[0]); // right on average
+ * ```
  */
 export async function sampleRecorded<State>(
   model: WorldModel<State>,
@@ -161,6 +195,7 @@ export async function sampleRecorded<State>(
   const what = 'sampleRecorded';
   expectOptions(what, options, [...OPTIONS, 'samples']);
   const { samples, seed } = options;
+  expectSeed(what, seed);
   if (!Number.isInteger(samples) || samples < 1) {
     throw new RangeError(`${what}: samples must be a positive integer, got ${samples}`);
   }
@@ -233,15 +268,17 @@ function settingOf(
   }
   const grid = [rows, steps];
   const terminated = flagMatrix(what, 'recorded.terminated', recorded.terminated, grid);
-  const given = flagMatrix(what, 'recorded.mask', recorded.mask, grid);
-  const reward = recorded.reward && float32(what, 'recorded.reward', recorded.reward);
-  if (reward !== undefined) expectShape(what, 'recorded.reward', reward, '[B, N]', grid);
+  const taken = flagMatrix(what, 'recorded.mask', recorded.mask, grid);
+  const given = rewardOf(recorded);
+  const name = recorded.rawReward === undefined ? 'recorded.reward' : 'recorded.rawReward';
+  const reward = given && float32(what, name, given);
+  if (reward !== undefined) expectShape(what, name, reward, '[B, N]', grid);
 
   const mask = new Uint8Array(rows * steps);
   for (let row = 0; row < rows; row++) {
     for (let step = 0; step < steps; step++) {
       const cell = row * steps + step;
-      mask[cell] = given === null || given[cell] !== 0 ? 1 : 0;
+      mask[cell] = taken === null || taken[cell] !== 0 ? 1 : 0;
       if (terminated !== null && terminated[cell] !== 0) break;
     }
   }
@@ -255,7 +292,7 @@ function settingOf(
     reward,
     actual: {
       obs: after(recorded.obs as NdView, context),
-      ...(recorded.reward && { reward: after(recorded.reward as NdView, context) }),
+      ...(given && { reward: after(given as NdView, context) }),
       ...(recorded.terminated && { terminated: after(recorded.terminated, context) }),
       mask: nd(packed(maskAfter), maskAfter.shape),
     },
@@ -289,7 +326,8 @@ async function follow<State>(
   start: ImagineOptions<State>['start'],
   seed: Seed,
 ): Promise<ImaginedSequences> {
-  const terminated = new Uint8Array(rows * horizon);
+  const flags = new Uint8Array(rows * horizon);
+  const ends: { terminated?: NdView<Uint8Array> } = {};
   let steps = 0;
   let made = false;
   // No row ends and none is dropped, so that every call has all rows in their order.
@@ -305,10 +343,11 @@ async function follow<State>(
       const step = steps++;
       const result: StepResult<State> = await model.step(state, chosen, told);
       made = true;
-      const ends = result.terminated;
-      if (ends !== undefined) {
+      const { terminated } = result;
+      if (terminated !== undefined) {
+        ends.terminated = nd(flags, [rows, horizon]);
         for (let row = 0; row < rows; row++) {
-          terminated[row * horizon + step] = ends[row] === 0 ? 0 : 1;
+          flags[row * horizon + step] = terminated[row] === 0 ? 0 : 1;
         }
       }
       return { ...result, terminated: undefined };
@@ -327,16 +366,22 @@ async function follow<State>(
   });
   try {
     const { obs, rawReward, uncertainty } = await rollout.collect();
-    const mask = finiteSteps(obs, rawReward);
-    return { obs, reward: rawReward, terminated: nd(terminated, mask.shape), mask, uncertainty };
+    const mask = finiteSteps(obs, rawReward, uncertainty);
+    return {
+      obs,
+      reward: rawReward,
+      ...ends,
+      mask,
+      uncertainty,
+    };
   } finally {
     // Before the model made a state there is none to release, and no carry.
     if (made) rollout.carry.release();
   }
 }
 
-/** 1 as long as states and rewards of a row are finite. */
-function finiteSteps(obs: NdView, reward: NdView): NdView<Uint8Array> {
+/** 1 as long as states, rewards and scores of a row are finite. */
+function finiteSteps(obs: NdView, reward: NdView, uncertainty: NdView): NdView<Uint8Array> {
   const [rows, horizon] = reward.shape;
   const [, points, dims] = obs.shape;
   const mask = new Uint8Array(rows * horizon);
@@ -351,7 +396,8 @@ function finiteSteps(obs: NdView, reward: NdView): NdView<Uint8Array> {
     if (!finite(row, 0)) continue;
     for (let step = 0; step < horizon; step++) {
       const cell = row * horizon + step;
-      if (!finite(row, step + 1) || !Number.isFinite(reward.data[cell])) break;
+      const numbers = reward.data[cell] + uncertainty.data[cell];
+      if (!finite(row, step + 1) || !Number.isFinite(numbers)) break;
       mask[cell] = 1;
     }
   }

@@ -2,7 +2,8 @@
  * How far a model can be trusted: error of its dreams by horizon, calibration of what it predicts, and
  * whether its uncertainty ranks predictions as their errors do.
  *
- * Every measure returns plain data, which {@link reportTable} prints.
+ * A measure returns a number, a view, or a report of several, which is plain data that {@link reportTable}
+ * prints.
  *
  * @module
  */

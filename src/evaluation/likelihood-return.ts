@@ -8,7 +8,7 @@ import { correlationOf, orderingOf, ranksOf } from './ranks.js';
 export interface CorrelationInterval {
   /** From -1 to 1; NaN where it is undefined. */
   readonly correlation: number;
-  /** Lower end of the interval. */
+  /** Lower end of the interval; NaN for fewer than 3 checkpoints. */
   readonly low: number;
   /** Upper end of the interval. */
   readonly high: number;
@@ -18,6 +18,8 @@ export interface CorrelationInterval {
 export interface LikelihoodReturnReport {
   /** Checkpoints. */
   readonly count: number;
+  /** Share of the resamples that lies within each interval. */
+  readonly level: number;
   /** Pearson's correlation: how nearly they lie on a line. */
   readonly pearson: CorrelationInterval;
   /** Spearman's rank correlation. */
@@ -30,7 +32,9 @@ export interface LikelihoodReturnReport {
  *
  * Below 0, checkpoints with a smaller loss give a larger return, as one hopes; near 0, the loss does not
  * tell which checkpoint to take. The intervals resample checkpoints and take them as independent, which
- * those of one training run are not: they are too narrow then.
+ * those of one training run are not: they are too narrow then. Resamples in which a correlation is
+ * undefined, such as those that hold one checkpoint alone, are left out; of fewer than 3 checkpoints,
+ * which lie on a line in any case, there is no interval.
  *
  * @param nll - validation negative log-likelihood of each checkpoint, `[N]`
  * @param returns - mean return of an episode controlled with it, `[N]`
@@ -76,9 +80,15 @@ export function likelihoodAgainstReturn(
   };
   const found = new Float64Array(2);
   both(null, found);
-  const { low, high } = bootstrapIntervals(what, options, count, 2, both);
+  const { seed, resamples, level = 0.9 } = options;
+  const { low, high } = bootstrapIntervals(what, { seed, resamples, level }, count, 2, both);
+  if (count < 3) {
+    low.fill(Number.NaN);
+    high.fill(Number.NaN);
+  }
   return {
     count,
+    level,
     pearson: { correlation: found[0], low: low[0], high: high[0] },
     spearman: { correlation: found[1], low: low[1], high: high[1] },
   };

@@ -1,7 +1,7 @@
 import { ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { type FloatView, type NumberSeries, series } from './arguments.js';
-import { type Coverage, coverage, expectedCalibrationError } from './calibration.js';
+import { type Coverage, coverage, expectedCalibrationError, levelsOf } from './calibration.js';
 import {
   crpsOf,
   type GaussianPredictionOptions,
@@ -16,8 +16,8 @@ import { spearman } from './spearman.js';
 export interface ModelCalibrationOptions extends GaussianPredictionOptions {
   /** How uncertain each row was found to be, `[B]`, such as by an `UncertaintyScore`. */
   readonly uncertainty?: NumberSeries;
-  /** Probabilities of the central intervals, each in 0..1. Default 50 % and 90 %. */
-  readonly levels?: readonly number[];
+  /** Probabilities of the central intervals, a list, each in 0..1. Default 50 % and 90 %. */
+  readonly levels?: readonly number[] | Float64Array;
 }
 
 /** How good Gaussian predictions of one number are. */
@@ -52,7 +52,7 @@ export type QualityByOutput = {
 /** How far the Gaussian predictions of a model can be trusted. */
 export interface ModelCalibrationReport extends GaussianQuality {
   /** Rows that count. */
-  readonly rows: number;
+  readonly count: number;
   /** Members of the mixture. */
   readonly members: number;
   /**
@@ -78,7 +78,9 @@ export interface ModelCalibrationReport extends GaussianQuality {
  *
  * @param predictions - mean and deviations, `[B, D]` or `[E, B, D]`, such as the `prediction` of an
  *   ensemble's step
- * @param target - what happened, in the predictions' units, float32 or float64 `[B, D]`
+ * @param target - what happened, as the model's outputs say it, float32 or float64 `[B, D]`: for the
+ *   usual ensemble changes of the observation and the reward, which `outputTargets` of `umwelt/dynamics`
+ *   makes of transitions
  * @param options - `uncertainty` `[B]`, `members`, `mask` `[B]`, `scale` `[D]`, `levels`
  * @returns plain data; `reportTable` prints it. Without a row everything is NaN
  * @throws TypeError or `ShapeError` when arguments are no such arrays
@@ -95,6 +97,17 @@ export interface ModelCalibrationReport extends GaussianQuality {
  * expect([...report.coverage.share]).toEqual([0, 1]);
  * expect(reportTable(report)).toContain('nll            2.112');
  * ```
+ *
+ * @example
+ * Of an ensemble's step, with recorded transitions `{ obs, action, nextObs, reward }`:
+ *
+ * ```ts
+ * const { prediction } = await model.step({ obs }, action, modelContext(0, rowIds));
+ * const target = outputTargets(model.manifest, { obs, nextObs, reward });
+ * const spread = model.manifest.inputNormalizer.std.slice(0, model.obsSize);
+ * const scale = [...spread, 1]; // observation, then reward
+ * const report = modelCalibrationReport(prediction, target, { scale, members: 'elite' });
+ * ```
  */
 export function modelCalibrationReport(
   predictions: GaussianPredictions,
@@ -103,7 +116,8 @@ export function modelCalibrationReport(
 ): ModelCalibrationReport {
   const what = 'modelCalibrationReport';
   expectOptions(what, options, ['uncertainty', 'members', 'mask', 'scale', 'levels']);
-  const { levels, uncertainty } = options;
+  const { levels = [0.5, 0.9], uncertainty } = options;
+  const level = levelsOf(what, levels);
   const mixture = mixtureOf(what, predictions, target, options);
   const { members, rows, width, mask } = mixture;
   if (uncertainty !== undefined) {
@@ -142,13 +156,13 @@ export function modelCalibrationReport(
   const column = (name: keyof GaussianQuality): Float64Array =>
     Float64Array.from(ofOutput, (quality) => quality[name]);
   return {
-    rows: count,
+    count,
     members,
     ...all.quality(expectedCalibrationError(pit)),
     ...(uncertainty !== undefined && {
       spearman: spearman(uncertainty, rowError, mask === null ? {} : { mask }),
     }),
-    coverage: coverage(pit, levels),
+    coverage: coverage(pit, level),
     byOutput: {
       output: Int32Array.from({ length: width }, (_, d) => d),
       mse: column('mse'),
@@ -179,7 +193,8 @@ class Sums {
     this.#nll += nll;
     this.#crps += crps;
     this.#variance += variance;
-    this.#z += (error * error) / variance;
+    // A mean that was hit counts as such where the variance is too small for a number.
+    if (error !== 0) this.#z += (error * error) / variance;
   }
 
   /** Without a number these are 0 / 0, which is the NaN that is promised. */

@@ -14,13 +14,15 @@ import { type TerminationReport, terminationReport } from './termination-report.
 
 /**
  * Sequences of states in departure alignment: `reward[b, t]` and `terminated[b, t]` belong to the step
- * from `obs[b, t]` to `obs[b, t + 1]`. A `Trajectory` is one.
+ * from `obs[b, t]` to `obs[b, t + 1]`. A `Trajectory` is one: of its rewards those without the penalty count.
  */
 export interface StateSequences {
   /** States, float32 or float64 `[B, T+1, S]`. */
   readonly obs: FloatView;
   /** Rewards, float32 or float64 `[B, T]`. */
   readonly reward?: FloatView;
+  /** Rewards before a penalty, float32 or float64 `[B, T]`; where they are there, `reward` is not read. */
+  readonly rawReward?: FloatView;
   /** 1 where the episode ended in `obs[b, t + 1]`, uint8 `[B, T]`. */
   readonly terminated?: NdView<Uint8Array>;
   /** 1 for steps that happened, uint8 `[B, T]`; by default all did. */
@@ -56,7 +58,10 @@ export interface StatesByHorizon {
   readonly p90: Float64Array;
   /** `[T]`: root mean square error of holding the first state, over the same rows. */
   readonly persistence: Float64Array;
-  /** `[T]`: `1 - mse / persistence^2`: 1 is perfect, 0 no better than holding the state. */
+  /**
+   * `[T]`: `1 - mse / persistence^2`: 1 is perfect, 0 no better than holding the state. Where the truth
+   * never moves holding is perfect: minus infinity, or NaN for a dream that does not move either.
+   */
   readonly skill: Float64Array;
   /** `[T]`: root mean square error of `oneStep`; absent without it. */
   readonly oneStep?: Float64Array;
@@ -66,6 +71,8 @@ export interface StatesByHorizon {
 export interface RewardByHorizon {
   /** `[T]`: 1 to `T`. */
   readonly horizon: Int32Array;
+  /** `[T]`: rows that count: those that take the step in both sequences. */
+  readonly count: Int32Array;
   /** `[T]`: mean of imagined less actual reward; above 0 the dream is too good. */
   readonly bias: Float64Array;
   /** `[T]`: root mean square of the difference. */
@@ -84,6 +91,11 @@ export interface OpenLoopReport {
   readonly termination?: TerminationReport;
   /** `[B, T]` float32: root mean square error of each row alone; NaN where the step does not count. */
   readonly perRow: NdView<Float32Array>;
+  /**
+   * `[B, T]` uint8: 1 where the step counts, because both sequences took it; the mask of whatever is asked
+   * of `perRow`, such as {@link uncertaintyErrorCorrelation}.
+   */
+  readonly mask: NdView<Uint8Array>;
 }
 
 /**
@@ -96,7 +108,7 @@ export interface OpenLoopReport {
  *
  * @param imagined - what the model made of the same starts and actions
  * @param actual - what happened
- * @param options - `scale` `[S]`, `oneStep` `[B, T+1, S]`
+ * @param options - `scale` `[S]`, such as the standard deviations of the data; `oneStep` `[B, T+1, S]`
  * @returns plain data; `reportTable` prints it
  * @throws `ShapeError` when shapes do not fit together
  * @throws RangeError when a scale is not positive, or a number that counts is not finite
@@ -159,6 +171,7 @@ export function openLoopReport(
     });
   const steps = Int32Array.from({ length: horizon }, (_, step) => step + 1);
   const { oneStep } = options;
+  const rewards = { imagined: rewardOf(imagined), actual: rewardOf(actual) };
   return {
     states: {
       horizon: steps,
@@ -172,16 +185,25 @@ export function openLoopReport(
       skill: mse.map((value, step) => 1 - value / held[step]),
       ...(oneStep && { oneStep: against('oneStep', oneStep).mse.map(Math.sqrt) }),
     },
-    ...(imagined.reward &&
-      actual.reward && {
-        reward: rewardErrors(imagined.reward, actual.reward, both, steps, rows),
+    ...(rewards.imagined &&
+      rewards.actual && {
+        reward: rewardErrors(rewards.imagined, rewards.actual, both, steps, rows),
       }),
     ...(imagined.terminated &&
       actual.terminated && {
         termination: terminationReport(imagined.terminated, actual.terminated, { mask }),
       }),
     perRow: nd(Float32Array.from(perRow), grid),
+    mask,
   };
+}
+
+/** The rewards of sequences, without a penalty where that is known. */
+export function rewardOf({
+  reward,
+  rawReward,
+}: Pick<StateSequences, 'reward' | 'rawReward'>): FloatView | undefined {
+  return rawReward ?? reward;
 }
 
 /** `[B, T+1, S]`: the first state of each row at every point. */
@@ -241,5 +263,5 @@ function rewardErrors(
     rmse[step] = Math.sqrt(rmse[step] / count[step]);
     returnBias[step] /= count[step];
   }
-  return { horizon: steps, bias, rmse, returnBias };
+  return { horizon: steps, count, bias, rmse, returnBias };
 }

@@ -4,6 +4,7 @@
  */
 
 import { type NdView, nd, ShapeError } from '../nd.js';
+import { expectOptions } from '../runtime/options.js';
 import { type FloatView, flagMatrix, floats, type Scale, scaleOf } from './arguments.js';
 
 /** What {@link openLoopError} counts, and in which unit. */
@@ -12,7 +13,9 @@ export interface OpenLoopOptions {
   readonly mask?: NdView<Uint8Array>;
   /**
    * `[S]`: what an error of 1 is in each dimension, usually the standard deviation of the states in
-   * the data; by default 1, which leaves the states' own units.
+   * the data; by default 1, which leaves the states' own units. Where an ensemble's inputs are
+   * normalised, its `manifest.inputNormalizer.std` holds it: the first `S` entries, before those of the
+   * action.
    */
   readonly scale?: Scale;
 }
@@ -65,6 +68,7 @@ export function openLoopError(
   actual: FloatView,
   options: OpenLoopOptions = {},
 ): OpenLoopError {
+  expectOptions('openLoopError', options, ['mask', 'scale']);
   const names = { imagined: 'imagined', actual: 'actual' };
   const { mse, perRow, count } = squaredErrors('openLoopError', names, imagined, actual, options);
   const shape = [imagined.shape[0], mse.length];

@@ -3,7 +3,8 @@
  */
 
 import { ShapeError } from '../nd.js';
-import { type FlagSeries, maskOf, type NumberSeries, series } from './arguments.js';
+import { expectOptions } from '../runtime/options.js';
+import { expectOneShape, type FlagSeries, maskOf, type NumberSeries, series } from './arguments.js';
 import { correlationOf, orderingOf, ranksOf } from './ranks.js';
 
 /** What {@link spearman} counts. */
@@ -19,11 +20,11 @@ export interface SpearmanOptions {
  * Asked of a penalty: does uncertainty rank predictions as their true errors do?
  *
  * @param a - `[N]`, or a view of any shape
- * @param b - as many values as `a`
+ * @param b - as many values as `a`; two views have one shape
  * @param options - `mask` leaves pairs out, for example the padding of a trajectory
  * @returns from -1 to 1; NaN where it is undefined, which is for fewer than 2 pairs or when one series
  *   is constant
- * @throws `ShapeError` when the lengths differ
+ * @throws `ShapeError` when lengths or shapes differ
  * @throws RangeError when a pair that counts is not finite
  * @throws TypeError when an argument is not a series of numbers
  *
@@ -38,6 +39,7 @@ export interface SpearmanOptions {
  * ```
  */
 export function spearman(a: NumberSeries, b: NumberSeries, options: SpearmanOptions = {}): number {
+  expectOptions('spearman', options, ['mask']);
   const first = series('spearman', 'a', a);
   const second = series('spearman', 'b', b);
   if (first.length !== second.length) {
@@ -45,6 +47,7 @@ export function spearman(a: NumberSeries, b: NumberSeries, options: SpearmanOpti
       `spearman: a and b must have one length, got ${first.length} and ${second.length}`,
     );
   }
+  expectOneShape('spearman', { a, b, mask: options.mask });
   const mask = maskOf('spearman', options.mask, first.length, 'pairs');
   const x: number[] = [];
   const y: number[] = [];

@@ -44,6 +44,10 @@ describe('brierScore', () => {
       );
     }
     expect(() => brierScore([0, 1], Uint8Array.of(1))).toThrow(ShapeError);
+    const turned = nd(new Uint8Array(6), [3, 2]);
+    expect(() => brierScore(nd(new Float32Array(6), [2, 3]), turned)).toThrow(
+      'brierScore: probability and outcome must have one shape, got [2, 3] and [3, 2]',
+    );
     // @ts-expect-error outcomes are uint8
     expect(() => brierScore([0, 1], [false, true])).toThrow(TypeError);
   });
@@ -82,12 +86,20 @@ ece    0.4250
 
 bins:
   from  count  confidence  frequency
-     0      2      0.1000     0.5000
-0.2500      1      0.2500          0
-0.5000      1      0.5000          1
-0.7500      2           1     0.5000
+0           2      0.1000     0.5000
+0.2500      1      0.2500     0
+0.5000      1      0.5000     1
+0.7500      2      1          0.5000
 `.trim(),
     );
+  });
+
+  test('counts a probability in the bin whose border it is', () => {
+    // 0.29 * 100 is 28.999999999999996.
+    const p = Array.from({ length: 100 }, (_, i) => i / 100);
+    const { bins } = binaryCalibrationReport(p, new Uint8Array(100), { bins: 100 });
+    expect([...bins.count]).toEqual(new Array(100).fill(1));
+    expect(bins.confidence).toEqual(bins.from);
   });
 
   test('has NaN in empty bins and no skill to speak of where outcomes are all the same', () => {

@@ -215,6 +215,46 @@ describe('coverage', () => {
     expect([...coverage([], [0.5]).share]).toEqual([NaN64]);
   });
 
+  test('takes the mask of rows that pitValues takes, as all its readers do', () => {
+    const broken = doubles([NaN64, 0.15, 1.1, 1.1, -0.9, 0.1], [2, 3]);
+    const mask = Uint8Array.of(0, 1);
+    const pit = pitValues({ mean, logVar }, broken, { mask });
+    const kept = pit.data.slice(3);
+    expect(coverage(pit, [0.1], { mask })).toEqual(coverage(kept, [0.1]));
+    expect(coverage(pit, [0.1], { mask: nd(mask) })).toEqual(coverage(kept, [0.1]));
+    expect(calibrationCurve(pit, { mask })).toEqual(calibrationCurve(kept));
+    expect(expectedCalibrationError(pit, { mask })).toBe(expectedCalibrationError(kept));
+    expect(recalibrationMap(pit, { mask })).toEqual(recalibrationMap(kept));
+    const ofValues = nd(Uint8Array.of(0, 0, 0, 1, 1, 1), [2, 3]);
+    expect(expectedCalibrationError(pit, { mask: ofValues })).toBe(expectedCalibrationError(kept));
+    expect(() => coverage(pit, [0.1], { mask: new Uint8Array(3) })).toThrow(ShapeError);
+    expect(() => coverage(pit.data, [0.1], { mask })).toThrow(ShapeError);
+    const turned = nd(ofValues.data, [3, 2]);
+    expect(() => coverage(pit, [0.1], { mask: turned })).toThrow('must have one shape');
+  });
+
+  test('takes levels as a list alone, and a grid as a number of them', () => {
+    expect([...coverage([0.5], Float64Array.of(0.5)).share]).toEqual([1]);
+    for (const levels of [9, { mask: Uint8Array.of(1) }, null]) {
+      expect(() => coverage([0.5], levels as unknown as number[])).toThrow(
+        'coverage: levels must be a list of probabilities, such as [0.5, 0.9], got ',
+      );
+    }
+    const one = { mean: doubles([0], [1, 1]), std: doubles([2], [1, 1]) };
+    const report = modelCalibrationReport(one, doubles([2], [1, 1]), {
+      levels: Float64Array.of(0.8),
+    });
+    expect([...report.coverage.level]).toEqual([0.8]);
+    // @ts-expect-error a number
+    expect(() => modelCalibrationReport(one, doubles([2], [1, 1]), { levels: 9 })).toThrow(
+      'modelCalibrationReport: levels must be a list',
+    );
+    // @ts-expect-error a list
+    expect(() => calibrationCurve([0.5], { grid: [0.5] })).toThrow(
+      'calibrationCurve: grid must be a number of levels, got an array',
+    );
+  });
+
   test('refuses levels and values outside 0..1', () => {
     expect(() => coverage([0.5], [1.1])).toThrow('levels must lie in 0..1, got 1.1');
     for (const u of [NaN64, -0.1, 1.1]) {
@@ -232,10 +272,10 @@ describe('expectedCalibrationError', () => {
 
   test('is the mean distance of the curve from the diagonal', () => {
     const pit = [0.1, 0.2, 0.2, 0.9];
-    const { level, share } = calibrationCurve(pit, { levels: 4 });
+    const { level, share } = calibrationCurve(pit, { grid: 4 });
     expect([...level]).toEqual([0.2, 0.4, 0.6, 0.8]);
     expect([...share]).toEqual([0.75, 0.75, 0.75, 0.75]);
-    expect(expectedCalibrationError(pit, { levels: 4 })).toBeCloseTo(
+    expect(expectedCalibrationError(pit, { grid: 4 })).toBeCloseTo(
       (0.55 + 0.35 + 0.15 + 0.05) / 4,
       14,
     );
@@ -256,7 +296,7 @@ describe('expectedCalibrationError', () => {
   });
 
   test('refuses levels that are no count', () => {
-    expect(() => expectedCalibrationError([0.5], { levels: 0 })).toThrow(RangeError);
+    expect(() => expectedCalibrationError([0.5], { grid: 0 })).toThrow(RangeError);
     // @ts-expect-error a misspelt option
     expect(() => expectedCalibrationError([0.5], { level: 9 })).toThrow(TypeError);
   });
@@ -324,7 +364,7 @@ describe('modelCalibrationReport', () => {
   test('agrees with NumPy and SciPy for an ensemble', () => {
     const report = modelCalibrationReport({ mean, logVar }, target);
     const average = (values: readonly number[]) => values.reduce((a, b) => a + b) / values.length;
-    expect(report).toMatchObject({ rows: 2, members: 3 });
+    expect(report).toMatchObject({ count: 2, members: 3 });
     // b = m.mean(0); v = (s ** 2).mean(0) + m.var(0)
     expect(report.mse).toBeCloseTo(0.003425925925925929, 14); // ((b - y) ** 2).mean()
     expect(report.nll).toBeCloseTo(average(expected.nll), 13);
@@ -379,6 +419,28 @@ describe('modelCalibrationReport', () => {
     expect(modelCalibrationReport(two, doubles([1e6], [1, 1])).nll).toBeGreaterThan(1e11);
   });
 
+  test('is infinite, and not undefined, for a target too far out for any number', () => {
+    const sharp = { mean: doubles([0], [1, 1]), std: doubles([1e-160], [1, 1]) };
+    expect(modelCalibrationReport(sharp, doubles([1], [1, 1]))).toMatchObject({
+      nll: Infinity,
+      crps: 1,
+      recalibration: Infinity,
+    });
+    const hit = { mean: doubles([1], [1, 1]), std: doubles([1e-170], [1, 1]) };
+    expect(modelCalibrationReport(hit, doubles([1], [1, 1])).recalibration).toBe(0);
+  });
+
+  test('has a CRPS where squares of deviations leave the range of numbers', () => {
+    const pair = (std: number) => ({
+      mean: doubles([1, 1], [2, 1, 1]),
+      std: doubles([std, std], [2, 1, 1]),
+    });
+    expect(gaussianCrps(pair(1e-170), doubles([4], [1, 1])).data[0]).toBe(3);
+    const wide = gaussianCrps(pair(1e200), doubles([1], [1, 1])).data[0];
+    // (numpy.sqrt(2) - 1) / numpy.sqrt(numpy.pi)
+    expect(wide / 1e200).toBeCloseTo(0.23369497725510913, 14);
+  });
+
   test('gives the factor by which deviations must grow', () => {
     const { predictions, target } = drawn(2000, 1.7);
     const { recalibration } = modelCalibrationReport(predictions, target);
@@ -421,7 +483,7 @@ describe('modelCalibrationReport', () => {
     const uncertainty = Float32Array.of(0.1, 0.3, 0.2, NaN64);
     const report = modelCalibrationReport(four, y, { uncertainty, mask });
     expect(report.spearman).toBe(1);
-    expect(report.rows).toBe(3);
+    expect(report.count).toBe(3);
     expect(report.mse).toBeCloseTo(14 / 3, 14);
     expect(() => modelCalibrationReport(four, y, { uncertainty: [1], mask })).toThrow(ShapeError);
   });
@@ -429,7 +491,7 @@ describe('modelCalibrationReport', () => {
   test('is NaN without rows, and defined for one', () => {
     const none = { mean: doubles([], [0, 2]), std: doubles([], [0, 2]) };
     const report = modelCalibrationReport(none, doubles([], [0, 2]), { uncertainty: [] });
-    expect(report.rows).toBe(0);
+    expect(report.count).toBe(0);
     for (const name of [
       'mse',
       'nll',
@@ -455,7 +517,7 @@ describe('modelCalibrationReport', () => {
     // The ECE by hand: pit 0.1587 and 0.8413, so (1.2 + 11.9 + 1.2) / 99.
     expect(reportTable(report)).toBe(
       `
-rows           2
+count          2
 members        1
 mse            4
 bias           0

@@ -2,7 +2,7 @@
 
 import * as ort from 'onnxruntime-node';
 import { EnsembleDynamics, imagine, maxAleatoric, type NdView, NetworkPolicy, nd } from 'umwelt';
-import { modelContext, type Prediction } from 'umwelt/dynamics';
+import { modelContext, outputTargets, type Prediction } from 'umwelt/dynamics';
 import {
   imagineRecorded,
   modelCalibrationReport,
@@ -57,8 +57,8 @@ test('its dreams beat standing still at every horizon to 10, and drift as they g
 test('its uncertainty ranks the steps of its dreams as their errors do', async () => {
   const score = maxAleatoric();
   const { imagined, actual } = await imagineRecorded(model, recorded, { seed: 1, score });
-  const { perRow } = openLoopReport(imagined, actual, { scale });
-  const options = { seed: 0, resamples: 200, mask: actual.mask };
+  const { mask, perRow } = openLoopReport(imagined, actual, { scale });
+  const options = { seed: 0, resamples: 200, mask };
   const report = uncertaintyErrorCorrelation(imagined.uncertainty, perRow, options);
   expect(report).toMatchObject({ count: ROWS * HORIZON, starts: ROWS });
   expect(report.low).toBeGreaterThan(0.3);
@@ -69,34 +69,28 @@ test('its uncertainty ranks the steps of its dreams as their errors do', async (
 
 test('the mean of several dreams is nearer to the truth than one, and the nearest nearer still', async () => {
   const { obs, actual } = await sampleRecorded(model, recorded, { seed: 1, samples: 8 });
-  const report = sampleReport(obs, actual.obs, { mask: actual.mask, scale });
+  const report = sampleReport(obs, actual, { scale });
   for (let step = 0; step < HORIZON; step++) {
-    expect(report.mean[step]).toBeLessThan(report.single[step]);
-    expect(report.best[step]).toBeLessThan(report.mean[step]);
-    expect(report.energy[step]).toBeLessThan(report.single[step]);
+    expect(report.rmseOfMean[step]).toBeLessThan(report.rmseOfOne[step]);
+    expect(report.rmseOfBest[step]).toBeLessThan(report.rmseOfMean[step]);
+    expect(report.energyScore[step]).toBeLessThan(report.rmseOfOne[step]);
   }
 });
 
 test('its one-step predictions are near, ranked well by their uncertainty, and wider than they need be', async () => {
   const obs = column(recorded.obs, 0);
-  const after = column(recorded.obs, 1);
+  const nextObs = column(recorded.obs, 1);
   const action = column(recorded.action, 0);
   const { prediction } = await model.step({ obs }, action, modelContext(1, ids(ROWS)));
-  // Changes of the observation, and the reward.
-  const target = new Float32Array(ROWS * (S + 1));
-  for (let row = 0; row < ROWS; row++) {
-    for (let d = 0; d < S; d++) {
-      target[row * (S + 1) + d] = after.data[row * S + d] - obs.data[row * S + d];
-    }
-    target[row * (S + 1) + S] = recorded.reward.data[row * HORIZON];
-  }
+  const reward = Float32Array.from(ids(ROWS), (row) => recorded.reward.data[row * HORIZON]);
   const members = prediction as Prediction;
-  const report = modelCalibrationReport(members, nd(target, [ROWS, S + 1]), {
+  const target = outputTargets(model.manifest, { obs, nextObs, reward });
+  const report = modelCalibrationReport(members, target, {
     members: 'elite',
     scale: [...scale, 1],
     uncertainty: await maxAleatoric()(members),
   });
-  expect(report).toMatchObject({ rows: ROWS, members: 5 });
+  expect(report).toMatchObject({ count: ROWS, members: 5 });
   expect(report.mse).toBeLessThan(0.02);
   expect(report.spearman).toBeGreaterThan(0.7);
   // Its log-variances end at their lower bound: it is less sure than it could be.

@@ -1,9 +1,15 @@
 import { gatherRows, type NdView, nd, ShapeError, type WorldModel } from 'umwelt';
-import { imagineRecorded, openLoopReport, sampleRecorded, sampleReport } from 'umwelt/evaluation';
+import {
+  imagineRecorded,
+  openLoopReport,
+  sampleRecorded,
+  sampleReport,
+  uncertaintyErrorCorrelation,
+} from 'umwelt/evaluation';
 import { imagine } from 'umwelt/rollout';
 import { foldIn } from 'umwelt/sampling';
 import { describe, expect, test } from 'vitest';
-import { type LineState, lineWorld } from '../support/line-world.js';
+import { constantly, type LineState, type LineWorld, lineWorld } from '../support/line-world.js';
 
 /** Two rows, three steps: the true point moves by twice the action. */
 const recorded = {
@@ -18,7 +24,7 @@ describe('imagineRecorded', () => {
     const { imagined, actual, nonFinite } = await imagineRecorded(world, recorded, { seed: 0 });
     expect([...imagined.obs.data]).toEqual([0, 1, 2, 3, 1, 1, 2, 2]);
     expect([...imagined.reward.data]).toEqual([10, 20, 30, 10, 20, 20]);
-    expect([...imagined.terminated.data, ...imagined.uncertainty.data]).toEqual(
+    expect([...(imagined.terminated?.data ?? [1]), ...imagined.uncertainty.data]).toEqual(
       new Array(12).fill(0),
     );
     expect([...imagined.mask.data, ...actual.mask.data]).toEqual(new Array(12).fill(1));
@@ -50,12 +56,40 @@ describe('imagineRecorded', () => {
     const given = { ...recorded, terminated: ends };
     const { imagined, actual } = await imagineRecorded(world, given, { seed: 0 });
     expect([...imagined.obs.data]).toEqual([0, 1, 2, 3, 1, 1, 2, 2]);
-    expect([...imagined.terminated.data]).toEqual([0, 1, 1, 0, 1, 1]);
+    expect([...(imagined.terminated?.data ?? [])]).toEqual([0, 1, 1, 0, 1, 1]);
     // What follows the recorded end does not count.
     expect([...actual.mask.data]).toEqual([1, 1, 0, 1, 1, 1]);
     const { states, termination } = openLoopReport(imagined, actual);
     expect([...states.count]).toEqual([2, 2, 1]);
     expect(termination).toMatchObject({ precision: 1 / 3, recall: 1 });
+  });
+
+  test('has no ends where the model never says whether a row ends', async () => {
+    const mute: WorldModel<NdView> = {
+      obsSize: 1,
+      actionSize: 1,
+      initial: (obs) => obs,
+      step: (x) => ({ state: x, obs: x, reward: new Float32Array(x.shape[0]) }),
+      gather: gatherRows,
+    };
+    const given = { ...recorded, terminated: nd(new Uint8Array([0, 0, 1, 0, 0, 1]), [2, 3]) };
+    const { imagined, actual } = await imagineRecorded(mute, given, { seed: 0 });
+    expect('terminated' in imagined).toBe(false);
+    expect(openLoopReport(imagined, actual).termination).toBeUndefined();
+  });
+
+  test('reads the rewards of a rollout without its penalty', async () => {
+    const options = { start: nd([[0], [1]]), horizon: 3, seed: 0 };
+    const score = ({ mean }: { mean: NdView }) => new Float32Array(mean.shape[1]).fill(7);
+    const penalty = { score, coefficient: 1 };
+    const dream = await imagine(lineWorld(), constantly(1), { ...options, penalty }).collect();
+    const { imagined, actual } = await imagineRecorded(lineWorld(), dream, { seed: 0 });
+    expect(actual.reward).toEqual(dream.rawReward);
+    expect([...(openLoopReport(imagined, actual).reward?.bias ?? [])]).toEqual([0, 0, 0]);
+    const raw = { ...recorded, rawReward: nd(new Float32Array(2), [2, 1]) };
+    await expect(imagineRecorded(lineWorld(), raw, { seed: 0 })).rejects.toThrow(
+      'recorded.rawReward must have shape',
+    );
   });
 
   test('does not mind what is recorded past an end', async () => {
@@ -87,6 +121,20 @@ describe('imagineRecorded', () => {
     // The second member says twice the place.
     expect([...imagined.uncertainty.data]).toEqual([2, 4, 6, 2, 4, 4]);
     expect([...imagined.reward.data]).toEqual([10, 20, 30, 10, 20, 20]);
+  });
+
+  test('leaves out steps from a score on that is not finite', async () => {
+    const score = ({ mean }: { mean: NdView }) =>
+      mean.data.slice(mean.shape[1]).map((x) => (x === 4 ? Number.NaN : x));
+    const { imagined, actual, nonFinite } = await imagineRecorded(lineWorld(), recorded, {
+      seed: 0,
+      score,
+    });
+    expect([...imagined.mask.data]).toEqual([1, 0, 0, 1, 0, 0]);
+    expect(nonFinite).toBe(4);
+    const { mask, perRow } = openLoopReport(imagined, actual);
+    const report = uncertaintyErrorCorrelation(imagined.uncertainty, perRow, { seed: 0, mask });
+    expect(report.count).toBe(2);
   });
 
   test('starts from a state, which stays the caller’s', async () => {
@@ -188,6 +236,12 @@ describe('imagineRecorded', () => {
     await ask({}, { context: 4 }).toThrow('context must be an integer in 0..3');
     await ask({}, { start: nd([[0]]) }).toThrow(RangeError);
     await ask({}, { horizon: 2 }).toThrow(TypeError);
+    await ask({}, { seed: undefined }).toThrow(
+      'imagineRecorded: seed must be an integer, a bigint or a key, got undefined',
+    );
+    await ask({ action: nd(new Int32Array(6), [2, 3, 1]) }).toThrow(
+      'view of Int32Array; convert it, as in nd(Float32Array.from(data), shape)',
+    );
     expect(world.alive.size).toBe(0);
     // @ts-expect-error no model
     await expect(imagineRecorded({ obsSize: 1 }, recorded, { seed: 0 })).rejects.toThrow(
@@ -213,9 +267,9 @@ describe('sampleRecorded', () => {
     }
     expect(nonFinite).toBe(0);
     expect(world.alive.size).toBe(0);
-    const report = sampleReport(obs, actual.obs, { mask: actual.mask });
+    const report = sampleReport(obs, actual);
     expect([...report.count]).toEqual([2, 2, 2]);
-    expect(report.best[0]).toBeLessThan(report.single[0]);
+    expect(report.rmseOfBest[0]).toBeLessThan(report.rmseOfOne[0]);
   });
 
   test('leaves out steps of which one sample is not finite', async () => {
@@ -233,4 +287,81 @@ describe('sampleRecorded', () => {
     await ask({ samples: 0 }).toThrow(RangeError);
     await ask({ score: () => new Float32Array(2) }).toThrow(TypeError);
   });
+});
+
+describe('every state is released once', () => {
+  const score = ({ mean }: { mean: NdView }) => new Float32Array(mean.shape[1]);
+
+  /** A world that can observe, and does something before each call; releasing twice or late throws. */
+  function watched(before: (call: number) => void): WorldModel<LineState> & LineWorld {
+    const world = lineWorld({ asynchronous: true });
+    let calls = 0;
+    const count = () => before(++calls);
+    return {
+      ...world,
+      async initial(obs, told) {
+        count();
+        return world.initial(obs, told);
+      },
+      async observe(state, { obs, action }, told) {
+        count();
+        const { state: next } = await world.step(state, action, told);
+        next.x.set(obs.data);
+        return next;
+      },
+      async step(state, action, told) {
+        count();
+        return world.step(state, action, told);
+      },
+      async gather(state, rows) {
+        count();
+        return world.gather(state, rows);
+      },
+      release(state) {
+        if (!world.alive.has(state.id)) throw new Error(`state ${state.id} was released twice`);
+        world.release?.(state);
+      },
+    };
+  }
+
+  for (const context of [0, 2, 3]) {
+    for (const [name, ask] of Object.entries({
+      imagineRecorded: (world: WorldModel<LineState>, signal: AbortSignal) =>
+        imagineRecorded(world, recorded, { seed: 0, context, score, signal }),
+      sampleRecorded: (world: WorldModel<LineState>, signal: AbortSignal) =>
+        sampleRecorded(world, recorded, { seed: 0, context, samples: 3, signal }),
+    })) {
+      test(`by ${name} with a context of ${context}, whichever call fails or is the last`, async () => {
+        let all = 0;
+        const whole = watched((call) => {
+          all = call;
+        });
+        await ask(whole, new AbortController().signal);
+        expect(whole.alive.size).toBe(0);
+        expect(all).toBeGreaterThan(context);
+        let stops = 0;
+        for (let last = 1; last <= all; last++) {
+          const failing = watched((call) => {
+            if (call === last) throw new Error(`call ${last} failed`);
+          });
+          await expect(ask(failing, new AbortController().signal)).rejects.toThrow(
+            `call ${last} failed`,
+          );
+          expect([...failing.alive]).toEqual([]);
+
+          const controller = new AbortController();
+          const stopped = watched((call) => {
+            if (call === last) controller.abort(new Error('enough'));
+          });
+          // A stop in the last call comes too late to be one.
+          await ask(stopped, controller.signal).catch(({ message }) => {
+            expect(message).toBe('enough');
+            stops++;
+          });
+          expect([...stopped.alive]).toEqual([]);
+        }
+        expect(stops).toBeGreaterThan(0);
+      });
+    }
+  }
 });

@@ -1,4 +1,4 @@
-import { nd, ShapeError } from 'umwelt';
+import { imagine, type NdView, nd, ShapeError } from 'umwelt';
 import {
   openLoopError,
   openLoopReport,
@@ -7,6 +7,7 @@ import {
   terminationReport,
 } from 'umwelt/evaluation';
 import { describe, expect, test } from 'vitest';
+import { constantly, lineWorld } from '../support/line-world.js';
 
 const exact = { rtol: 1e-15, atol: 0 };
 const NaN64 = Number.NaN;
@@ -88,6 +89,35 @@ describe('openLoopReport', () => {
     expect(openLoopReport(imagined, without).reward).toBeUndefined();
   });
 
+  test('counts rewards where both took the step, and says how often', () => {
+    expect([...(openLoopReport(imagined, actual).reward?.count ?? [])]).toEqual([3, 2]);
+  });
+
+  test('judges the rewards of a rollout without its penalty', async () => {
+    const score = ({ mean }: { mean: NdView }) => new Float32Array(mean.shape[1]).fill(7);
+    const options = { start: nd([[0], [1]]), horizon: 2, seed: 0 };
+    const truth = await imagine(lineWorld(), constantly(1), options).collect();
+    const penalty = { score, coefficient: 1 };
+    const dream = await imagine(lineWorld(), constantly(1), { ...options, penalty }).collect();
+    expect(dream.reward.data[0]).toBe(truth.reward.data[0] - 7);
+    expect([...(openLoopReport(dream, truth).reward?.bias ?? [])]).toEqual([0, 0]);
+    expect([...(openLoopReport(truth, dream).reward?.returnBias ?? [])]).toEqual([0, 0]);
+  });
+
+  test('returns the steps that count, for what is asked of each row', () => {
+    const short = { ...imagined, mask: nd(new Uint8Array([1, 0, 1, 1, 1, 1]), [3, 2]) };
+    const { mask, perRow } = openLoopReport(short, actual);
+    expect(mask.shape).toEqual([3, 2]);
+    expect([...mask.data]).toEqual([1, 0, 1, 1, 1, 0]);
+    expect([...mask.data]).toEqual(Array.from(perRow.data, (e) => (Number.isNaN(e) ? 0 : 1)));
+  });
+
+  test('has no skill where the truth never moves', () => {
+    const still = { obs: nd(new Float32Array(6), [2, 3, 1]) };
+    const moving = { obs: nd(new Float32Array([0, 0, 1, 0, 0, 1]), [2, 3, 1]) };
+    expect([...openLoopReport(moving, still).states.skill]).toEqual([NaN64, -Infinity]);
+  });
+
   test('gives precision, recall and F1 of ends where both have them', () => {
     const { termination } = openLoopReport(imagined, actual);
     // Row 0 ends as foreseen at 2, row 1 does not end at 1, row 2 ends unforeseen at 1.
@@ -102,7 +132,7 @@ describe('openLoopReport', () => {
       `
 states:
 horizon  count  lost    mse   rmse  median    p90  persistence   skill
-      1      3     0   5.67   2.38       1   3.40            2  -0.417
+      1      3     0  5.67   2.38    1      3.40             2  -0.417
       2      2     0  0.500  0.707   0.500  0.900            4   0.969
 `.trim(),
     );

@@ -91,6 +91,28 @@ describe('openLoopError', () => {
     }
   });
 
+  it('refuses a scale that is no list', () => {
+    const states = nd(new Float32Array(3), [1, 3, 1]);
+    for (const [scale, got] of [
+      [2, 'number'],
+      [nd([2]), 'a [1] view of Float32Array'],
+      [null, 'null'],
+      ['2', 'string'],
+    ]) {
+      expect(() => openLoopError(states, states, { scale: scale as unknown as number[] })).toThrow(
+        `openLoopError: scale must be a list of numbers, one for each of the 1 dimensions, got ${got}`,
+      );
+    }
+  });
+
+  it('refuses options that nobody reads', () => {
+    const states = nd(new Float32Array(3), [1, 3, 1]);
+    // @ts-expect-error a misspelt option
+    expect(() => openLoopError(states, states, { scales: [1] })).toThrow(TypeError);
+    // @ts-expect-error no options
+    expect(() => openLoopError(states, states, null)).toThrow('options must be an object');
+  });
+
   it('refuses arguments of another kind', () => {
     const states = nd(new Float32Array(3), [1, 3, 1]);
     const integers = nd(new Int32Array(3), [1, 3, 1]);

@@ -37,13 +37,13 @@ describe('sampleReport', () => {
     expect(report.samples).toBe(3);
     expect([...report.count]).toEqual([2]);
     // numpy.sqrt((e.mean(1) ** 2).mean())
-    expect(report.mean).toBeAllclose([0.2916666666666667], close);
+    expect(report.rmseOfMean).toBeAllclose([0.2916666666666667], close);
     // numpy.sqrt((e ** 2).mean())
-    expect(report.single).toBeAllclose([0.7180703308172536], close);
+    expect(report.rmseOfOne).toBeAllclose([0.7180703308172536], close);
     // numpy.sqrt((e ** 2).sum(-1).min(1).mean() / 2)
-    expect(report.best).toBeAllclose([0.375], close);
+    expect(report.rmseOfBest).toBeAllclose([0.375], close);
     // (n(e, axis=-1).mean(1) - n(e[:, :, None] - e[:, None], axis=-1).mean((1, 2)) / 2) / 2 ** .5
-    expect(report.energy).toBeAllclose([0.2936592815144776], close);
+    expect(report.energyScore).toBeAllclose([0.2936592815144776], close);
     expect(report.perRow.data).toBeAllclose([0.2978848, 0.28943376], { rtol: 1e-6, atol: 0 });
   });
 
@@ -51,7 +51,7 @@ describe('sampleReport', () => {
     const one = oneStep([[[1, 2]], [[2, 2]]]);
     const report = sampleReport(one, truth);
     const error = openLoopError(nd(one.data, [2, 2, 2]), truth);
-    for (const name of ['mean', 'single', 'best'] as const) {
+    for (const name of ['rmseOfMean', 'rmseOfOne', 'rmseOfBest'] as const) {
       expect(report[name]).toBeAllclose(error.rmse, close);
     }
     expect(report.perRow.data).toBeAllclose(error.perRow.data, { rtol: 1e-6, atol: 0 });
@@ -90,7 +90,7 @@ describe('sampleReport', () => {
           Float64Array.from({ length: 2 * rows }, (_, i) => (i % 2) * noise[(i >> 1) * (M + 1)]),
           [rows, 2, 1],
         ),
-      ).energy[0];
+      ).energyScore[0];
     expect(spread(1)).toBeLessThan(spread(0.05));
     expect(spread(1)).toBeLessThan(spread(4));
   });
@@ -108,7 +108,25 @@ describe('sampleReport', () => {
       nd(new Float32Array(0), [0, 4, 3, 2]),
       nd(new Float32Array(0), [0, 3, 2]),
     );
-    expect([...none.energy, ...none.best]).toEqual(new Array(4).fill(Number.NaN));
+    expect([...none.energyScore, ...none.rmseOfBest]).toEqual(new Array(4).fill(Number.NaN));
+  });
+
+  test('reads what happened as sequences, of which the masked steps do not count', () => {
+    const broken = nd(samples.data.slice().fill(Number.NaN, 12), samples.shape);
+    const mask = nd(new Uint8Array([1, 0]), [2, 1]);
+    const sequences = { obs: truth, mask };
+    expect(sampleReport(broken, sequences)).toEqual(sampleReport(broken, truth, { mask }));
+    expect(sampleReport(samples, { obs: truth })).toEqual(sampleReport(samples, truth));
+    const other = nd(new Uint8Array([0, 1]), [2, 1]);
+    expect([...sampleReport(samples, sequences, { mask: other }).count]).toEqual([0]);
+    const wrong = { obs: truth, mask: nd(new Uint8Array(4), [2, 2]) };
+    expect(() => sampleReport(samples, wrong)).toThrow(
+      'sampleReport: actual.mask must have shape [B, T] = [2, 1]',
+    );
+    // @ts-expect-error neither states nor sequences
+    expect(() => sampleReport(samples, { mask })).toThrow(
+      'actual must be sequences { obs } or a view [B, T+1, S], got a Object',
+    );
   });
 
   test('refuses shapes that do not fit together', () => {

@@ -73,6 +73,24 @@ describe('spearman', () => {
     expect(() => spearman([1, 2], [1, 2], { mask: new Uint8Array(3) })).toThrow(ShapeError);
   });
 
+  it('refuses views whose axes are in another order', () => {
+    const a = nd(new Float32Array(6), [2, 3]);
+    expect(() => spearman(a, nd(new Float32Array(6), [3, 2]))).toThrow(
+      'spearman: a and b must have one shape, got [2, 3] and [3, 2]',
+    );
+    const mask = nd(new Uint8Array(6), [3, 2]);
+    expect(() => spearman(a, a.data, { mask })).toThrow(ShapeError);
+  });
+
+  it('refuses options that nobody reads', () => {
+    // @ts-expect-error a misspelt option
+    expect(() => spearman([1, 2], [1, 2], { masks: new Uint8Array(2) })).toThrow(
+      "spearman: options must be among mask, got 'masks'",
+    );
+    // @ts-expect-error no options
+    expect(() => spearman([1, 2], [1, 2], null)).toThrow('options must be an object, got null');
+  });
+
   it('refuses what is not a series of numbers', () => {
     // @ts-expect-error 64-bit integers are not numbers
     expect(() => spearman(new BigInt64Array(2), [1, 2])).toThrow(TypeError);
