@@ -43,7 +43,7 @@ export interface HorizonLine {
   readonly error: number;
   /** The same error of holding the start. */
   readonly persistence: number;
-  /** Spearman correlation over rows of each dream's uncertainty with the error, at this step. */
+  /** Spearman correlation over rows of each uncertainty with the error, at this step. */
   readonly rankCorrelation: readonly number[];
 }
 
@@ -93,17 +93,16 @@ export function simulate(hopper: Hopper, starts: readonly Start[], dream: Trajec
  * Returns and penalties add up over the steps that both took; a row that ended keeps what it had. Error
  * and rank correlation are over the rows that take the step in both.
  *
- * @param dreams - the same dream, once for each uncertainty score; returns and error are the first's
+ * @param dream - with its scores
  * @param scale - what an error of 1 is in each observation, `[S]`
  */
-export function compare(dreams: readonly Trajectory[], reality: Reality, scale: Scale): Comparison {
-  const [dream] = dreams;
+export function compare(dream: Trajectory, reality: Reality, scale: Scale): Comparison {
   const { mask } = reality;
   const openLoop = openLoopReport({ obs: dream.obs }, reality, { scale });
   const { states, perRow } = openLoop;
   const falls = terminationReport(dream.terminated, reality.terminated, { mask });
   // No resamples: the table shows no intervals.
-  const correlations = dreams.map(({ uncertainty }) =>
+  const correlations = uncertaintiesOf(dream).map((uncertainty) =>
     uncertaintyErrorCorrelation(uncertainty, perRow, { mask, seed: 0, resamples: 0 }),
   );
   const [rows, horizon] = mask.shape;
@@ -132,4 +131,9 @@ export function compare(dreams: readonly Trajectory[], reality: Reality, scale: 
     });
   }
   return { reality, openLoop, falls, lines };
+}
+
+/** The uncertainty of each step: the penalty's score first, then the others. */
+export function uncertaintiesOf({ uncertainty, scores = {} }: Trajectory): readonly NdView[] {
+  return [uncertainty, ...Object.values(scores)];
 }

@@ -1,7 +1,7 @@
 /** Many dreams of one start under one plan of actions: what the model holds possible. */
 
-import { imagine, type NdView, nd, type Policy, type Seed, type WorldModel } from 'umwelt';
-import type { Trajectory } from 'umwelt/rollout';
+import { imagine, nd, type Seed, type WorldModel } from 'umwelt';
+import { actionSequence, repeatRows, type Trajectory } from 'umwelt/rollout';
 import type { Comparison } from './compare.js';
 
 /** A fan of dreams and the path that the simulator took. */
@@ -30,13 +30,16 @@ export async function dreamFan<State>(
   const [, points, obsSize] = dream.obs.shape;
   const [, horizon, actionSize] = dream.action.shape;
 
-  // A policy is a function: this one plays back what was recorded.
-  const playBack: Policy = (obs, { step }) => {
-    const at = (row * horizon + step) * actionSize;
-    return repeat(dream.action.data.subarray(at, at + actionSize), obs.shape[0]);
-  };
+  // The same actions for every path, as one sequence with many particles.
+  const taken = dream.action.data.subarray(
+    row * horizon * actionSize,
+    (row + 1) * horizon * actionSize,
+  );
+  const plan = nd(taken.slice(), [1, horizon, actionSize]);
+  const playBack = actionSequence(plan, { particles: paths });
   const first = row * points * obsSize;
-  const start = repeat(dream.obs.data.subarray(first, first + obsSize), paths);
+  const one = nd(dream.obs.data.slice(first, first + obsSize), [1, obsSize]);
+  const start = repeatRows(one, paths);
   const dreams = await imagine(model, playBack, { start, horizon: steps, seed }).collect();
   const size = (steps + 1) * obsSize;
   const imagined = Array.from({ length: paths }, (_, path) =>
@@ -61,11 +64,4 @@ function typicalRow({ reality, openLoop }: Comparison): { row: number; steps: nu
     .filter((row) => reality.mask.data[row * horizon + steps - 1] === 1)
     .sort((a, b) => errorOf(a) - errorOf(b));
   return { row: longest[Math.floor(longest.length / 2)], steps };
-}
-
-/** A matrix of equal rows. */
-function repeat(values: Float32Array, rows: number): NdView {
-  const data = new Float32Array(rows * values.length);
-  for (let row = 0; row < rows; row++) data.set(values, row * values.length);
-  return nd(data, [rows, values.length]);
 }

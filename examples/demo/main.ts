@@ -4,24 +4,19 @@
  * Run it by `npm run demo`; `npm run demo -- --help` lists the options.
  */
 
-import { realpathSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { SingleBar } from 'cli-progress';
 import * as ort from 'onnxruntime-node';
 import {
   EnsembleDynamics,
   imagine,
-  ModelContractError,
-  ModelLoadError,
   maxAleatoric,
   maxPairwiseDifference,
   NetworkPolicy,
   nd,
   type TerminationFunction,
   type Trajectory,
-  type UncertaintyScore,
 } from 'umwelt';
 import { writeNpz } from 'umwelt/formats';
 import { Hopper } from '../hopper/simulator.js';
@@ -29,6 +24,7 @@ import { recordedStarts } from '../hopper/starts.js';
 import { type Comparison, compare, simulate } from './compare.js';
 import { dreamFan } from './fan.js';
 import { type DemoOptions, parseOptions, USAGE, UsageError } from './options.js';
+import { runAsProgram } from './program.js';
 import { renderReport } from './report.js';
 import { textTable } from './table.js';
 
@@ -42,8 +38,8 @@ const FAN_PATHS = 64;
 
 /** What the demo made. */
 export interface DemoResult {
-  /** The same dream, scored by `maxPairwiseDifference` and by `maxAleatoric`. */
-  readonly dreams: readonly [Trajectory, Trajectory];
+  /** Scored by `maxPairwiseDifference`, and by `maxAleatoric` as `scores.aleatoric`. */
+  readonly dream: Trajectory;
   readonly comparison: Comparison;
   /** Paths of the files. */
   readonly page: string;
@@ -84,34 +80,28 @@ export async function runDemo(
       hopper.isHealthy(nextObs.data.subarray(row * width, (row + 1) * width)) ? 0 : 1,
     );
   };
-  const dreamWith = async (label: string, score: UncertaintyScore): Promise<Trajectory> => {
-    const bar = new SingleBar({ format: `${label} {bar} step {value}/{total}, {rows} rows` });
-    bar.start(horizon, 0, { rows });
-    try {
-      return await imagine(model, policy, {
-        start,
-        horizon,
-        seed,
-        penalty: { score, coefficient: COEFFICIENT },
-        terminate,
-        onProgress: (progress) => bar.update(progress.step, { rows: progress.rows }),
-      }).collect();
-    } finally {
-      bar.stop();
-    }
-  };
+  const bar = new SingleBar({ format: 'Dreaming {bar} step {value}/{total}, {rows} rows' });
+  bar.start(horizon, 0, { rows });
   const began = performance.now();
-  const dream = await dreamWith('Dreaming           ', maxPairwiseDifference());
+  const dream = await imagine(model, policy, {
+    start,
+    horizon,
+    seed,
+    penalty: { score: maxPairwiseDifference(), coefficient: COEFFICIENT },
+    // Another score of the same steps, which changes nothing.
+    scores: { aleatoric: maxAleatoric() },
+    terminate,
+    onProgress: (progress) => bar.update(progress.step, { rows: progress.rows }),
+  })
+    .collect()
+    .finally(() => bar.stop());
   const elapsed = (performance.now() - began) / 1000;
-  // The same seed gives the same dream, so a second score can be had by dreaming again.
-  const again = await dreamWith('With another score ', maxAleatoric());
-  const dreams = [dream, again] as const;
 
   // 4. The truth: the same starts and the same actions in MuJoCo.
   const reality = simulate(hopper, starts, dream);
   const scale = inputNormalizer?.std.slice(0, model.obsSize);
   if (scale === undefined) throw new Error('demo: the ensemble must have an inputNormalizer');
-  const comparison = compare(dreams, reality, scale);
+  const comparison = compare(dream, reality, scale);
   print(textTable(comparison.lines));
   print(TABLE_NOTE);
 
@@ -135,7 +125,7 @@ export async function runDemo(
       policy: policy.manifest.name ?? 'policy',
       obsNames,
       stepMs: hopper.dt * 1000,
-      dreams,
+      dream,
       coefficient: COEFFICIENT,
       comparison,
       fan,
@@ -145,7 +135,7 @@ export async function runDemo(
   );
   print(`Pictures:    ${fromHere(page)}`);
   print(`Transitions: ${fromHere(npz)}, in Python: numpy.load('${fromHere(npz)}')['nextObs']`);
-  return { dreams, comparison, page, transitions: npz };
+  return { dream, comparison, page, transitions: npz };
 }
 
 const TABLE_NOTE = `Means over rows. Returns and penalty add up over the steps that dream and simulator both took; a row
@@ -158,32 +148,4 @@ function fromHere(path: string): string {
   return short.startsWith('..') ? path : short;
 }
 
-/** Whether the file system refused something, as for an `--out` that is no folder. */
-function isFileError(error: unknown): error is Error {
-  return error instanceof Error && 'syscall' in error;
-}
-
-async function main(): Promise<void> {
-  try {
-    const options = parseOptions(process.argv.slice(2));
-    if (options === null) console.log(USAGE);
-    else await runDemo(options);
-  } catch (error) {
-    if (error instanceof UsageError) {
-      console.error(`${error.message}\n\n${USAGE}`);
-    } else if (
-      error instanceof ModelLoadError ||
-      error instanceof ModelContractError ||
-      isFileError(error)
-    ) {
-      console.error(error.message);
-    } else {
-      throw error;
-    }
-    process.exitCode = 1;
-  }
-}
-
-// Run as a program, and not imported by a test.
-const [, program] = process.argv;
-if (program && realpathSync(program) === fileURLToPath(import.meta.url)) await main();
+await runAsProgram(import.meta.url, USAGE, parseOptions, runDemo);

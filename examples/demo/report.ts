@@ -1,7 +1,7 @@
 /** The page of the demo. */
 
 import type { NdView, Trajectory } from 'umwelt';
-import type { Comparison } from './compare.js';
+import { type Comparison, uncertaintiesOf } from './compare.js';
 import type { Fan } from './fan.js';
 import type { DemoOptions } from './options.js';
 import { escapeHtml, figure, htmlPage, legend, section } from './page.js';
@@ -17,7 +17,7 @@ export interface Report {
   /** Milliseconds of one step. */
   readonly stepMs: number;
   /** The same dream, once scored by `maxPairwiseDifference` and once by `maxAleatoric`. */
-  readonly dreams: readonly [Trajectory, Trajectory];
+  readonly dream: Trajectory;
   readonly coefficient: number;
   readonly comparison: Comparison;
   readonly fan: Fan;
@@ -56,7 +56,7 @@ sampled), policy <code>${escapeHtml(policy)}</code>, seed ${seed}: ${count(trans
 transitions, ${count(rate)} a second on this machine with the penalty of all members.
 Simulator: MuJoCo in WebAssembly. ${sum(falseNegative)} rows fell in the simulator at a step
 that the dream survived; ${sum(falsePositive)} fell only in the dream;
-${report.dreams[0].nonFinite} ended in a result that was not finite.</p>
+${report.dream.nonFinite} ended in a result that was not finite.</p>
 <p>Made by <code>npm run demo -- --seed ${seed} --rows ${rows} --horizon ${horizon}</code>.</p>
 </footer>`,
   );
@@ -92,8 +92,9 @@ function fanSection(report: Report): string {
 }
 
 function trustSection(report: Report): string {
-  const { comparison, dreams, options } = report;
+  const { comparison, dream, options } = report;
   const { mask } = comparison.reality;
+  const uncertainties = uncertaintiesOf(dream);
   const shared = comparison.lines.filter(({ rows }) => rows > 0);
   const scores = [
     { title: 'Disagreement', name: 'maxPairwiseDifference' },
@@ -113,7 +114,7 @@ function trustSection(report: Report): string {
       }),
     ),
     ...scores.map(({ title, name }, i) => {
-      const values = columns(dreams[i].uncertainty, mask);
+      const values = columns(uncertainties[i], mask);
       return figure(
         title,
         bandChart({
@@ -148,10 +149,10 @@ function trustSection(report: Report): string {
 }
 
 function scatterSection(report: Report): string {
-  const { comparison, dreams, options } = report;
+  const { comparison, dream, options } = report;
   const { mask } = comparison.reality;
   const steps = [...new Set(SCATTER_STEPS.map((step) => Math.min(step, options.horizon)))];
-  const uncertainty = columns(dreams[0].uncertainty, mask);
+  const uncertainty = columns(dream.uncertainty, mask);
   const error = columns(comparison.openLoop.perRow, mask);
   const shown = (values: readonly number[][]) => steps.flatMap((step) => values[step - 1]);
   const figures = steps.map((step) => {

@@ -4,10 +4,8 @@
  * Run it by `npm run mpc`; `npm run mpc -- --help` lists the options.
  */
 
-import { realpathSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { SingleBar } from 'cli-progress';
 import * as ort from 'onnxruntime-node';
 import { EnsembleDynamics, type NdView, Network, NetworkPolicy, nd, packed, zeros } from 'umwelt';
@@ -21,10 +19,11 @@ import {
   type PolicyContext,
 } from 'umwelt/rollout';
 import { RowNoise, Stream } from 'umwelt/sampling';
+import { runAsProgram } from '../demo/program.js';
 import { hopperEnvironment } from '../hopper/environment.js';
 import { Hopper } from '../hopper/simulator.js';
 import { addToPolicy, aroundPolicy } from './around-policy.js';
-import { type MpcOptions, parseOptions, USAGE, UsageError } from './options.js';
+import { type MpcOptions, parseOptions, USAGE } from './options.js';
 import { type Episodes, renderReport, textTable } from './report.js';
 
 const MODELS = new URL('../models/', import.meta.url);
@@ -165,18 +164,4 @@ async function episodesOf(
   return { name, rewards: nd(rewards, [episodes, steps]), length, fell, seconds };
 }
 
-async function main(): Promise<void> {
-  try {
-    const options = parseOptions(process.argv.slice(2));
-    if (options === null) console.log(USAGE);
-    else await runMpc(options);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(`${error.message}\n\n${USAGE}`);
-    process.exitCode = 1;
-  }
-}
-
-// Run as a program, and not imported by a test.
-const [, program] = process.argv;
-if (program && realpathSync(program) === fileURLToPath(import.meta.url)) await main();
+await runAsProgram(import.meta.url, USAGE, parseOptions, runMpc);

@@ -5,8 +5,6 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { UsageError, wholeNumber } from '../demo/options.js';
 
-export { UsageError } from '../demo/options.js';
-
 /** Which episodes to run and where to write the page. */
 export interface MpcOptions {
   /** Names the noise and the starts: episode `i` starts from seed `seed + i`. */

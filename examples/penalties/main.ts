@@ -4,14 +4,13 @@
  * Run it by `npm run penalties`; `npm run penalties -- --help` lists the options.
  */
 
-import { realpathSync } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import CliTable from 'cli-table3';
 import * as ort from 'onnxruntime-node';
 import { EnsembleDynamics, imagine, NetworkPolicy, nd } from 'umwelt';
 import { type DemoOptions, parseOptions, UsageError, usage } from '../demo/options.js';
+import { runAsProgram } from '../demo/program.js';
 import { Hopper } from '../hopper/simulator.js';
 import { recordedStarts } from '../hopper/starts.js';
 import { type JudgedTransitions, judge, type Phase, type Ranking, rank } from './measure.js';
@@ -108,18 +107,9 @@ const USAGE = usage(
   'examples/penalties/out',
 );
 
-async function main(): Promise<void> {
-  try {
-    const options = parseOptions(process.argv.slice(2), new URL('out', import.meta.url));
-    if (options === null) console.log(USAGE);
-    else await runPenalties(options);
-  } catch (error) {
-    if (!(error instanceof UsageError)) throw error;
-    console.error(`${error.message}\n\n${USAGE}`);
-    process.exitCode = 1;
-  }
-}
-
-// Run as a program, and not imported by a test.
-const [, program] = process.argv;
-if (program && realpathSync(program) === fileURLToPath(import.meta.url)) await main();
+await runAsProgram(
+  import.meta.url,
+  USAGE,
+  (args) => parseOptions(args, new URL('out', import.meta.url)),
+  runPenalties,
+);
