@@ -4,11 +4,16 @@ import type { CemSettings } from './cem-options.js';
 import { EliteMoments, spreadAround } from './elite-moments.js';
 import { topSequences } from './elites.js';
 import type { PlanCarry } from './planner.js';
-import { chosenSequences, type SequenceBox, sequenceBox } from './planner-options.js';
+import { chosenSequences, type SequenceBox, sequenceBox, withinBox } from './planner-options.js';
 import type { Best, PlanNoise, SequenceMethod, Sequences } from './sequence-search.js';
 
-/** The least part of the bounds' distance that a standard deviation is held down to near a bound. */
-const AT_BOUND = 1 / 16;
+/** Part of the bounds' distance from which on a bound is near. */
+const NEAR = 1 / 4;
+
+/** How near a mean is to the nearer bound: 1 upon it, 0 from a quarter of the bounds' distance on. */
+function nearness(mean: number, low: number, high: number): number {
+  return Math.max(0, 1 - Math.min(mean - low, high - mean) / (NEAR * (high - low)));
+}
 
 /** The cross-entropy method in a box: independent normal distributions. */
 export class CemBox implements SequenceMethod {
@@ -42,11 +47,14 @@ export class CemBox implements SequenceMethod {
     this.#moments = new EliteMoments(width);
     this.#elites = new Int32Array(elites);
     const truncated = sampling === 'truncated';
+    const from = carried && withinBox(carried, space);
     for (let at = 0; at < this.#mean.length; at++) {
       const i = at % width;
       const std = ((initialStd ?? (truncated ? 0.5 : 1)) * (high[i] - low[i])) / 2;
-      this.#mean[at] = carried === undefined ? middle[i] : carried[at];
-      this.#spread[at] = truncated ? std * std : std;
+      const mean = from === undefined ? middle[i] : from[at];
+      this.#mean[at] = mean;
+      // From a bound the other one is twice as far as from the middle.
+      this.#spread[at] = truncated ? (std * (1 + nearness(mean, low[i], high[i]))) ** 2 : std;
     }
   }
 
@@ -80,10 +88,11 @@ export class CemBox implements SequenceMethod {
     for (let i = 0; i < out.length; i++) {
       let std = spread[from + i];
       if (sampling === 'truncated') {
-        const room = Math.min(mean[from + i] - low[i], high[i] - mean[from + i]);
-        // On a bound there is no room: without a floor nothing would ever be drawn off it.
-        const most = Math.max(room / 2, AT_BOUND * (high[i] - low[i]));
-        std = Math.min(Math.sqrt(std), most);
+        const at = mean[from + i];
+        const room = Math.min(at - low[i], high[i] - at);
+        const fitted = Math.sqrt(std);
+        // On a bound there is no room: there nothing would ever be drawn off it but for the second part.
+        std = Math.max(Math.min(fitted, room / 2), nearness(at, low[i], high[i]) * fitted);
       }
       out[i] = Math.max(std, (minStd * (high[i] - low[i])) / 2);
     }

@@ -2,7 +2,13 @@
 
 import { expectOptions } from '../runtime/options.js';
 import type { ActionSpace } from './action-space.js';
-import { expectEliteOptions, expectSearchOptions, type PlanReturns } from './planner-options.js';
+import {
+  expectEliteOptions,
+  expectLeftOut,
+  expectSearchOptions,
+  ownActionSpace,
+  type PlanReturns,
+} from './planner-options.js';
 import type { SearchSettings } from './sequence-search.js';
 
 /** How the cross-entropy method looks for actions. */
@@ -21,12 +27,13 @@ export interface CemOptions {
   alpha?: number;
   /**
    * How sequences are drawn from a box: `truncated`, the default, from normal distributions cut off at two
-   * standard deviations, which shrink towards a bound; or `clipped`, from whole ones, kept within bounds.
+   * standard deviations, which are smaller towards a bound but not upon it, see {@link CemPlanner}; or
+   * `clipped`, from whole ones, kept within bounds.
    */
   sampling?: 'truncated' | 'clipped';
   /**
-   * The standard deviation that a plan begins with, in halves of each dimension's range. Default 0.5, of
-   * `clipped` 1.
+   * The standard deviation that a plan begins with, in halves of each dimension's range; `truncated` has up
+   * to twice as much where the mean that is carried lies near a bound. Default 0.5, of `clipped` 1.
    */
   initialStd?: number;
   /** The least standard deviation, in halves of each dimension's range. Default 0. */
@@ -75,12 +82,7 @@ export function expectCemOptions(what: string, options: CemOptions): CemSettings
   expectSearchOptions(what, { horizon, actionSpace, population, iterations });
   expectEliteOptions(what, { eliteRatio, alpha, returns, initialStd });
   if (actionSpace.type === 'discrete') {
-    for (const name of ['sampling', 'initialStd', 'minStd'] as const) {
-      if (options[name] === undefined) continue;
-      throw new TypeError(
-        `${what}: ${name} must be left out for discrete actions, got ${options[name]}`,
-      );
-    }
+    expectLeftOut(what, options, ['sampling', 'initialStd', 'minStd'], actionSpace);
   }
   if (sampling !== 'truncated' && sampling !== 'clipped') {
     throw new RangeError(`${what}: sampling must be truncated or clipped, got ${sampling}`);
@@ -91,7 +93,7 @@ export function expectCemOptions(what: string, options: CemOptions): CemSettings
   return {
     what,
     horizon,
-    actionSpace,
+    actionSpace: ownActionSpace(actionSpace),
     population,
     iterations,
     elites: Math.ceil(population * eliteRatio),

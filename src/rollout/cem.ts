@@ -15,21 +15,27 @@ const WHAT = 'CemPlanner';
  * and drawn again.
  *
  * In a box the numbers of a sequence are independent and normal. The defaults are those of PETS: cut off
- * at two standard deviations, of which each is at most half the way to the nearer bound, but not below
- * 1/16 of the bounds' distance, where what lies outside goes to the bound: else a mean on a bound would
- * stay there. `{ sampling: 'clipped', alpha: 0, population: 1000, iterations: 10 }` is PlaNet's.
- * The variance of elites is the unbiased one; a single elite moves the mean and leaves the spread.
+ * at two standard deviations, each of them at most half the way to the nearer bound. That alone would leave
+ * a mean on a bound for ever. So from a quarter of the bounds' distance on, let `p` grow from 0 to 1 towards
+ * the bound: there a standard deviation is at least `p` times what was fitted to the elites, what is drawn
+ * beyond the bound goes to it, and a plan begins with `1 + p` times `initialStd`, by default enough to reach
+ * from one bound to the other. Further inside, a plan can go only so far from the mean that was carried;
+ * `sampling: 'clipped'` goes further.
+ *
+ * `{ sampling: 'clipped', alpha: 0, population: 1000, iterations: 10 }` is PlaNet's. The variance of elites
+ * is the unbiased one; a single elite moves the mean and leaves the spread.
  *
  * Indices are independent too, each step with probabilities of its own, of which 1 % are always spread
  * over all `n`.
  *
  * A plan carries its mean, or its probabilities, to the next, which begins there with the initial standard
- * deviation, or half-way between the probabilities and equal ones. A start of which no sequence has a
- * finite value keeps the distribution it had.
+ * deviation, or half-way between the probabilities and equal ones. Any carry with a float32 `mean`
+ * `[B, H, A]`, or `probabilities` `[B, H, n]`, serves, also another planner's; a mean is brought within the
+ * box. A start of which no sequence has a finite value keeps the distribution it had.
  *
  * Rubinstein, "The cross-entropy method for combinatorial and continuous optimization" (1999); Chua et al.,
  * "Deep reinforcement learning in a handful of trials" (2018). In a box an iteration is that of mbrl-lib's
- * `CEMOptimizer`, unless the mean is near a bound or a value is not finite.
+ * `CEMOptimizer`, unless the mean is that near to a bound or a value is not finite.
  *
  * @example
  * ```ts @import.meta.vitest
@@ -57,7 +63,7 @@ export class CemPlanner implements Planner {
   constructor(options: CemOptions) {
     this.#settings = expectCemOptions(WHAT, options);
     this.horizon = options.horizon;
-    this.actionSpace = options.actionSpace;
+    this.actionSpace = this.#settings.actionSpace;
   }
 
   /**
@@ -81,7 +87,7 @@ export class CemPlanner implements Planner {
    * The carry after this many of the plan's actions have been taken, at most `H`: what is not known of is
    * the middle of the box, or equal probabilities.
    *
-   * @throws TypeError or RangeError when `carry` is not of this planner or `steps` not in `0 .. H`
+   * @throws TypeError or RangeError when `carry` has no such array or `steps` is not in `0 .. H`
    */
   shift(carry: PlanCarry, steps: number): PlanCarry {
     expectSteps(WHAT, steps, this.horizon);

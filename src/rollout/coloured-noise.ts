@@ -46,7 +46,7 @@ export function colouredNoise(noise: RowNoise, options: ColouredNoiseOptions): N
   const { beta, horizon, width, draw = 0, out } = options;
   expectCount(`${WHAT}: horizon`, horizon);
   expectCount(`${WHAT}: width`, width);
-  const colour = new NoiseColour(WHAT, beta, horizon);
+  const colour = new NoiseColour(`${WHAT}: beta`, beta, horizon);
   const white = noise.normal(horizon * width, { draw, ...(out && { out }) });
   colour.apply(white.data, width);
   return nd(white.data, [noise.trajectory.length, horizon, width]);
@@ -70,10 +70,13 @@ export class NoiseColour {
   readonly #odd: Float64Array = new Float64Array(0);
   readonly #column: Float64Array;
 
-  /** @throws RangeError unless `beta` is a finite number of at least 0 */
-  constructor(what: string, beta: number, horizon: number) {
+  /**
+   * @param name - what messages call the exponent, such as `MppiPlanner: colour`
+   * @throws RangeError unless `beta` is a finite number of at least 0
+   */
+  constructor(name: string, beta: number, horizon: number) {
     if (!(beta >= 0 && Number.isFinite(beta))) {
-      throw new RangeError(`${what}: beta must be a finite number of at least 0, got ${beta}`);
+      throw new RangeError(`${name} must be a finite number of at least 0, got ${beta}`);
     }
     this.#horizon = horizon;
     this.#column = new Float64Array(horizon);

@@ -2,7 +2,8 @@
 
 /**
  * The indices of the `k` greatest of `count` values, best first; of equal ones the earlier goes first, and
- * minus infinity is never among them.
+ * minus infinity is never among them. Each is put into its place, so that the time grows with `count k`
+ * where values come in rising order, and with `count` where they come in falling.
  *
  * @param values - values of many starts, of which those from `from` on are looked at
  * @param out - receives the indices, relative to `from`

@@ -4,7 +4,7 @@ import { topSequences } from './elites.js';
 import { type IcemCarry, icemCarry } from './icem-carry.js';
 import type { IcemSettings } from './icem-options.js';
 import type { PlanCarry } from './planner.js';
-import { chosenSequences, type SequenceBox, sequenceBox } from './planner-options.js';
+import { chosenSequences, type SequenceBox, sequenceBox, withinBox } from './planner-options.js';
 import type { Best, PlanNoise, SequenceMethod, Sequences } from './sequence-search.js';
 
 /** The improved cross-entropy method: normal distributions around a mean, coloured over time. */
@@ -35,19 +35,23 @@ export class IcemBox implements SequenceMethod {
     const width = middle.length;
     this.#settings = settings;
     this.#box = box;
-    this.#colour = new NoiseColour(what, beta, horizon);
+    this.#colour = new NoiseColour(`${what}: beta`, beta, horizon);
     this.#warm = carried !== undefined;
     this.#mean = new Float64Array(rows * width);
     this.#variance = new Float64Array(rows * width);
-    this.#kept = carried?.elites.slice() ?? new Float32Array(rows * kept * width);
+    this.#kept =
+      carried === undefined
+        ? new Float32Array(rows * kept * width)
+        : withinBox(carried.elites, actionSpace);
     this.#keptCount = carried?.count.slice() ?? new Int32Array(rows);
     this.#fresh = carried?.fresh.slice() ?? new Int32Array(rows);
     this.#std = new Float64Array(width);
     this.#moments = new EliteMoments(width);
     this.#elites = new Int32Array(elites);
+    const mean = carried && withinBox(carried.mean, actionSpace);
     for (let at = 0; at < this.#mean.length; at++) {
       const i = at % width;
-      this.#mean[at] = carried === undefined ? middle[i] : carried.mean[at];
+      this.#mean[at] = mean === undefined ? middle[i] : mean[at];
       this.#variance[at] = (((initialStd ?? 0.5) * (high[i] - low[i])) / 2) ** 2;
     }
   }

@@ -2,22 +2,31 @@
 
 import { expectOptions } from '../runtime/options.js';
 import type { ActionSpace } from './action-space.js';
-import { expectEliteOptions, expectSearchOptions, type PlanReturns } from './planner-options.js';
+import {
+  expectBox,
+  expectEliteOptions,
+  expectSearchOptions,
+  ownActionSpace,
+  type PlanReturns,
+} from './planner-options.js';
 import type { SearchSettings } from './sequence-search.js';
 
 /** How the improved cross-entropy method looks for actions. */
 export interface IcemOptions {
   /** Actions of a sequence, `H`. */
   horizon: number;
-  /** Which actions there are: a box. */
-  actionSpace: Extract<ActionSpace, { type: 'box' }>;
-  /** Sequences drawn for each start in the first iteration, `N`. Default 200. */
+  /** Which actions there are: a box; indices are refused. */
+  actionSpace: ActionSpace;
+  /**
+   * Sequences drawn for each start in the first iteration, `N`, but twice the elites at least: a population
+   * of 1 draws 2, one of 100 with an `eliteRatio` of 1 draws 200. Default 200.
+   */
   population?: number;
   /** How often sequences are drawn and their distribution fitted to the best. Default 5. */
   iterations?: number;
   /**
-   * By how much the population is divided from one iteration to the next, at least 1; it stays above twice
-   * the elites. Default 1.3.
+   * By how much the population is divided from one iteration to the next, at least 1; no iteration draws
+   * fewer than twice the elites. Default 1.3.
    */
   decay?: number;
   /** Exponent of the noise's power spectrum, see `colouredNoise`; 0 is white. Default 2. */
@@ -77,11 +86,7 @@ export function expectIcemOptions(what: string, options: IcemOptions): IcemSetti
   const { eliteRatio = 0.1, keepFraction = 0.3, alpha = 0.1, initialStd } = options;
   const { returns = 'best' } = options;
   expectSearchOptions(what, { horizon, actionSpace, population, iterations });
-  if ((actionSpace as ActionSpace).type !== 'box') {
-    throw new RangeError(
-      `${what}: actionSpace must be a box, got ${actionSpace.type}; for indices there is CemPlanner`,
-    );
-  }
+  expectBox(what, actionSpace);
   expectEliteOptions(what, { eliteRatio, alpha, returns, initialStd });
   if (!(decay >= 1 && Number.isFinite(decay))) {
     throw new RangeError(`${what}: decay must be a number of at least 1, got ${decay}`);
@@ -96,7 +101,7 @@ export function expectIcemOptions(what: string, options: IcemOptions): IcemSetti
   return {
     what,
     horizon,
-    actionSpace,
+    actionSpace: ownActionSpace(actionSpace),
     population,
     iterations,
     decay,

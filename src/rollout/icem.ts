@@ -13,10 +13,10 @@ const WHAT = 'IcemPlanner';
  * The improved cross-entropy method: coloured noise, a population that shrinks, and elites that are kept.
  *
  * The actions of a sequence are alike for a while, as {@link colouredNoise} has them, and kept within
- * bounds. Iteration `i` draws `max(N decay^-i, 2 elites)` sequences. The best of the elites are tried again
+ * bounds. Iteration `i` draws `max(N decay^-i, 2 elites)` sequences, the first too. The best of the elites are tried again
  * in the next iteration, but for the last, which tries the mean instead. They are carried to the next plan
- * too, whose first iteration tries them shifted, with their last actions drawn anew. The variance of elites
- * is the biased one. A start of which no sequence has a finite value keeps the distribution it had.
+ * too, whose first iteration tries them shifted, with their last actions drawn anew; what is carried is
+ * brought within the box first. The variance of elites is the biased one. A start of which no sequence has a finite value keeps the distribution it had.
  *
  * Pinneri et al., "Sample-efficient cross-entropy method for real-time planning" (2020). Populations, kept
  * elites and the fit are those of mbrl-lib's `ICEMOptimizer`; that the best elites are kept, and not some
@@ -45,7 +45,7 @@ export class IcemPlanner implements Planner {
   constructor(options: IcemOptions) {
     this.#settings = expectIcemOptions(WHAT, options);
     this.horizon = options.horizon;
-    this.actionSpace = options.actionSpace;
+    this.actionSpace = this.#settings.actionSpace;
   }
 
   /**

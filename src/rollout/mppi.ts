@@ -5,9 +5,12 @@ import { NoiseColour } from './coloured-noise.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
 import {
   expectCarried,
+  expectLeftOut,
   expectSearchOptions,
+  ownActionSpace,
   type SequenceBox,
   sequenceBox,
+  withinBox,
 } from './planner-options.js';
 import {
   type PlanNoise,
@@ -67,7 +70,8 @@ const WHAT = 'MppiPlanner';
  * ones. Places are learned apart, so where only their combination matters the plan can be worse than the
  * best sequence tried, as a mean can in a box.
  *
- * A sequence whose value is not finite has weight 0; where all are so, mean and probabilities stay.
+ * A sequence whose value is not finite has weight 0; where all are so, mean and probabilities stay. What
+ * is carried into a box is brought within its bounds first.
  *
  * Williams et al., "Information Theoretic MPC for Model-Based Reinforcement Learning" (2017); Nagabandi et
  * al., "Deep Dynamics Models for Learning Dexterous Manipulation" (2019). The update agrees with
@@ -101,7 +105,7 @@ export class MppiPlanner implements Planner {
   constructor(options: MppiOptions) {
     this.#settings = expectSettings(options);
     this.horizon = options.horizon;
-    this.actionSpace = options.actionSpace;
+    this.actionSpace = this.#settings.actionSpace;
   }
 
   /**
@@ -156,6 +160,7 @@ interface Common {
 
 interface BoxSettings extends Common {
   readonly kind: 'box';
+  readonly actionSpace: Extract<ActionSpace, { type: 'box' }>;
   readonly box: SequenceBox;
   /** In actions' units, `[H A]`. */
   readonly sigma: Float64Array;
@@ -165,6 +170,7 @@ interface BoxSettings extends Common {
 
 interface DiscreteSettings extends Common {
   readonly kind: 'discrete';
+  readonly actionSpace: Extract<ActionSpace, { type: 'discrete' }>;
   readonly epsilon: number;
 }
 
@@ -193,7 +199,7 @@ class BoxMethod implements SequenceMethod {
       this.#previous = repeated(fill, rows);
     } else {
       const of = (name: string, shape: [number, ...number[]]) =>
-        expectCarried(WHAT, carry, name, Float32Array, shape).slice();
+        withinBox(expectCarried(WHAT, carry, name, Float32Array, shape), settings.actionSpace);
       this.#mean = of('mean', [rows, horizon, wide]);
       this.#previous = of('previous', [rows, wide]);
     }
@@ -241,8 +247,6 @@ class BoxMethod implements SequenceMethod {
       sum.fill(0);
       for (let n = 0, from = b * count * width; n < count; n++, from += width) {
         const weight = weights[n];
-        // Such a sequence may have been valued as no number for having none in it.
-        if (weight === 0) continue;
         for (let i = 0; i < width; i++) sum[i] += weight * data[from + i];
       }
       for (let i = 0; i < width; i++) this.#mean[b * width + i] = sum[i];
@@ -329,14 +333,7 @@ class DiscreteMethod implements SequenceMethod {
       sum.fill(0);
       for (let n = 0, from = b * count * width; n < count; n++) {
         for (let t = 0; t < width; t++, from++) {
-          const index = data[from];
-          if (!(index >= 0 && index < choices)) {
-            throw new RangeError(
-              `${WHAT}: an index of an action must lie in 0..${choices - 1}, got ${index}; ` +
-                'see the proposals and what is feasible',
-            );
-          }
-          sum[t * choices + index] += weights[n];
+          sum[t * choices + data[from]] += weights[n];
         }
       }
       this.#probabilities.set(sum, b * sum.length);
@@ -404,29 +401,26 @@ const OF_DISCRETE = ['epsilon'] as const;
 
 function expectSettings(options: MppiOptions): Settings {
   expectOptions(WHAT, options, OPTIONS);
-  const { horizon, actionSpace, population = 350, iterations = 5, lambda = 1 } = options;
+  const { horizon, population = 350, iterations = 5, lambda = 1 } = options;
   const { sigma = 0.5, beta = 0.9, colour = 0, epsilon = 0.1 } = options;
-  expectSearchOptions(WHAT, { horizon, actionSpace, population, iterations });
+  expectSearchOptions(WHAT, { ...options, population, iterations });
+  const actionSpace = ownActionSpace(options.actionSpace);
   if (!(lambda > 0 && lambda < Number.POSITIVE_INFINITY)) {
     throw new RangeError(`${WHAT}: lambda must be a finite number above 0, got ${lambda}`);
   }
-  for (const name of actionSpace.type === 'box' ? OF_DISCRETE : OF_BOX) {
-    if (options[name] === undefined) continue;
-    throw new RangeError(
-      `${WHAT}: ${name} must be left out for a ${actionSpace.type} space, got ${options[name]}`,
-    );
-  }
+  expectLeftOut(WHAT, options, actionSpace.type === 'box' ? OF_DISCRETE : OF_BOX, actionSpace);
   const common = { population, iterations, lambda };
   if (actionSpace.type === 'discrete') {
     expectShare('epsilon', epsilon);
     const fill = new Float64Array(actionSpace.n).fill(1 / actionSpace.n);
-    return { ...common, kind: 'discrete', carryName: 'probabilities', fill, epsilon };
+    return { ...common, kind: 'discrete', actionSpace, carryName: 'probabilities', fill, epsilon };
   }
   expectShare('beta', beta);
   const box = sequenceBox(actionSpace, horizon);
   return {
     ...common,
     kind: 'box',
+    actionSpace,
     carryName: 'mean',
     fill: box.middle.slice(0, actionWidth(actionSpace)),
     box,

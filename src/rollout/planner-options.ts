@@ -47,6 +47,50 @@ export function expectSearchOptions(
   }
 }
 
+/** A space of the planner's own, so that what the caller does with the bounds later changes no plan. */
+export function ownActionSpace<T extends ActionSpace>(space: T): T {
+  if (space.type === 'discrete') return { ...space };
+  const { low, high }: Extract<ActionSpace, { type: 'box' }> = space;
+  return { ...space, low: Object.freeze(Array.from(low)), high: Object.freeze(Array.from(high)) };
+}
+
+/**
+ * Checks that a space is a box, for planners that search nothing else.
+ *
+ * @throws TypeError when it has indices
+ */
+export function expectBox(
+  what: string,
+  space: ActionSpace,
+): asserts space is Extract<ActionSpace, { type: 'box' }> {
+  if (space.type !== 'box') {
+    throw new TypeError(
+      `${what}: actionSpace must be a box, got one of ${space.n} indices; ` +
+        'CemPlanner and MppiPlanner search those',
+    );
+  }
+}
+
+/**
+ * Checks that options of the other kind of space are not given.
+ *
+ * @param names - the options that a space of this kind has no use for
+ * @throws TypeError naming the option
+ */
+export function expectLeftOut<T extends object>(
+  what: string,
+  options: T,
+  names: readonly (keyof T & string)[],
+  { type }: ActionSpace,
+): void {
+  for (const name of names) {
+    if (options[name] === undefined) continue;
+    throw new TypeError(
+      `${what}: ${name} must be left out for a ${type} space, got ${String(options[name])}`,
+    );
+  }
+}
+
 /** How elites are taken in. */
 interface EliteOptions {
   readonly eliteRatio: number;
@@ -99,6 +143,18 @@ export function sequenceBox(
     high: of((d) => space.high[d]),
     middle: of((d) => middleOf(space, d)),
   };
+}
+
+/** A copy of carried numbers `[..., A]` brought within the box; what is no number becomes the middle. */
+export function withinBox(
+  data: Float32Array,
+  space: Extract<ActionSpace, { type: 'box' }>,
+): Float32Array {
+  const { low, high } = space;
+  return data.map((value, i) => {
+    const d = i % low.length;
+    return Number.isNaN(value) ? middleOf(space, d) : Math.min(Math.max(value, low[d]), high[d]);
+  });
 }
 
 /** The middle of one bound's range. */

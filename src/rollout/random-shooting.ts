@@ -1,7 +1,12 @@
 import { expectOptions } from '../runtime/options.js';
 import type { ActionSpace } from './action-space.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
-import { expectSearchOptions, type SequenceBox, sequenceBox } from './planner-options.js';
+import {
+  expectSearchOptions,
+  ownActionSpace,
+  type SequenceBox,
+  sequenceBox,
+} from './planner-options.js';
 import { type SearchSettings, type SequenceMethod, searchSequences } from './sequence-search.js';
 import { expectSteps } from './shift-sequences.js';
 
@@ -48,13 +53,13 @@ export class RandomShooting implements Planner {
     const { horizon, actionSpace, population = 1000, iterations = 1 } = options;
     expectSearchOptions(WHAT, { horizon, actionSpace, population, iterations });
     this.horizon = horizon;
-    this.actionSpace = actionSpace;
-    this.#settings = { what: WHAT, horizon, actionSpace, iterations };
+    this.actionSpace = ownActionSpace(actionSpace);
+    this.#settings = { what: WHAT, horizon, actionSpace: this.actionSpace, iterations };
     this.#population = population;
   }
 
   /**
-   * Draws sequences and takes the best; it carries nothing.
+   * Draws sequences and takes the best; it carries nothing, and of a carry that is given it takes no note.
    *
    * @throws TypeError or RangeError for a request or an answer that is not as it must be
    */

@@ -5,10 +5,13 @@ import { type ActionSpace, actionWidth } from './action-space.js';
 import { topSequences } from './elites.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
 import {
+  expectBox,
   expectCarried,
   expectSearchOptions,
+  ownActionSpace,
   type SequenceBox,
   sequenceBox,
+  withinBox,
 } from './planner-options.js';
 import {
   type PlanNoise,
@@ -23,11 +26,11 @@ import { expectSteps, shiftSequences } from './shift-sequences.js';
 export interface TdMpc2Options {
   /** Actions of a sequence, `H`. Default 3. */
   horizon?: number;
-  /** Which actions there are: a box. */
+  /** Which actions there are: a box; indices are refused. */
   actionSpace: ActionSpace;
   /** Sequences valued in an iteration for each start, the proposals among them. Default 512. */
   population?: number;
-  /** Sequences that are learned from in an iteration. Default 64. */
+  /** Sequences that are learned from in an iteration. Default 64, or the population where that is less. */
   elites?: number;
   /** Default 6; 8 for actions of 20 dimensions and more. */
   iterations?: number;
@@ -52,7 +55,8 @@ const WHAT = 'TdMpc2Planner';
 /**
  * The planner of TD-MPC2: a normal distribution of each action is fitted to the elites, weighted by their
  * values; the plan is one of the elites, drawn by weight, with noise on its first action. What is carried
- * is the mean.
+ * is the mean; any carry with a float32 `mean` `[B, H, A]` serves, also another planner's, brought within
+ * the box.
  *
  * Made for short horizons with a policy and a value function: the policy's own sequences come as the
  * request's `proposals`, see {@link policyProposals} (24 of them are published), and `modelObjective` takes
@@ -87,7 +91,7 @@ export class TdMpc2Planner implements Planner {
   /** Actions of a sequence, `H`. */
   readonly horizon: number;
   /** Which actions there are. */
-  readonly actionSpace: ActionSpace;
+  readonly actionSpace: Extract<ActionSpace, { type: 'box' }>;
   readonly #settings: Settings;
 
   /**
@@ -109,10 +113,10 @@ export class TdMpc2Planner implements Planner {
     const settings = this.#settings;
     const { carry } = request;
     return searchSequences(settings, request, (rows) => {
-      const { horizon, wide, box } = settings;
+      const { actionSpace, horizon, wide, box } = settings;
       if (carry === undefined) return new Method(settings, rows, repeated(box.middle, rows));
       const mean = expectCarried(WHAT, carry, 'mean', Float32Array, [rows, horizon, wide]);
-      return new Method(settings, rows, mean.slice());
+      return new Method(settings, rows, withinBox(mean, actionSpace));
     });
   }
 
@@ -128,6 +132,7 @@ export class TdMpc2Planner implements Planner {
 }
 
 interface Settings extends SearchSettings {
+  readonly actionSpace: Extract<ActionSpace, { type: 'box' }>;
   /** Numbers of an action, `A`. */
   readonly wide: number;
   readonly box: SequenceBox;
@@ -305,16 +310,18 @@ const OPTIONS = [
 
 function expectSettings(options: TdMpc2Options): Settings {
   expectOptions(WHAT, options, OPTIONS);
-  const { actionSpace, horizon = 3, population = 512, elites = 64, temperature = 0.5 } = options;
+  const { actionSpace: given, horizon = 3, population = 512, temperature = 0.5 } = options;
   const { minStd = 0.05, maxStd = 2, deterministic = false } = options;
-  const { iterations } = options;
-  expectSearchOptions(WHAT, { horizon, actionSpace, population, iterations: iterations ?? 1 });
+  const { iterations, elites = Math.min(64, population) } = options;
+  expectSearchOptions(WHAT, {
+    horizon,
+    actionSpace: given,
+    population,
+    iterations: iterations ?? 1,
+  });
   expectCount(`${WHAT}: elites`, elites);
-  if (actionSpace.type !== 'box') {
-    throw new TypeError(
-      `${WHAT}: actionSpace must be a box, got one of ${actionSpace.n} indices; MppiPlanner searches those`,
-    );
-  }
+  expectBox(WHAT, given);
+  const actionSpace = ownActionSpace(given);
   if (elites > population) {
     throw new RangeError(
       `${WHAT}: elites must be at most population ${population}, got ${elites}; give fewer`,

@@ -69,6 +69,26 @@ describe('IcemPlanner', () => {
     expect(counts()).toEqual(drawn.map((n, i) => n + (i === 0 ? 6 : kept[i])));
   });
 
+  test.each([
+    [1, 0.1, [2, 3, 3]],
+    [100, 1, [200, 230, 201]],
+    [40, 0.5, [40, 46, 41]],
+  ])(
+    'draws twice the elites at least: %d with a ratio of %f',
+    async (population, eliteRatio, n) => {
+      const planner = new IcemPlanner({
+        horizon: 1,
+        actionSpace: unit,
+        population,
+        eliteRatio,
+        iterations: 3,
+      });
+      const objective = sequenceObjective(near(0.1));
+      await planner.plan({ objective, start: one, seed: 1 });
+      expect(objective.calls.map(({ shape }) => shape[1])).toEqual(n);
+    },
+  );
+
   test('tries the best elites again, and at last the mean', async () => {
     const planner = new IcemPlanner({
       horizon: 3,
@@ -251,10 +271,10 @@ describe('IcemPlanner', () => {
       { alpha: 1 },
       { initialStd: 0 },
       { returns: 'median' },
-      { actionSpace: { type: 'discrete', n: 3 } },
     ]) {
       expect(() => new IcemPlanner({ ...good, ...wrong } as IcemOptions)).toThrow(RangeError);
     }
     expect(() => new IcemPlanner({ ...good, gamma: 1.3 } as never)).toThrow("got 'gamma'");
+    expect(() => new IcemPlanner({ ...good, beta: -1 })).toThrow('IcemPlanner: beta must be');
   });
 });

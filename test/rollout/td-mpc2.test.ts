@@ -391,6 +391,19 @@ describe('the population', () => {
   });
 });
 
+test('of fewer than 64 are all elites unless told otherwise', async () => {
+  const objective: Objective = (actions, context) => near([0.3])(actions, context);
+  const request = { objective, start, seed: 0 };
+  for (const [population, elites] of [
+    [10, 10],
+    [80, 64],
+  ]) {
+    const plan = await new TdMpc2Planner({ actionSpace: unit, population }).plan(request);
+    const told = new TdMpc2Planner({ actionSpace: unit, population, elites });
+    expect(await told.plan(request)).toEqual(plan);
+  }
+});
+
 test.each([
   [19, 6],
   [20, 8],
@@ -497,9 +510,4 @@ test.each([
   [{ deterministic: 1 as unknown as boolean }, /deterministic/],
 ])('refuses %o', (options, message) => {
   expect(() => new TdMpc2Planner({ actionSpace: unit, ...options })).toThrow(message);
-});
-
-test('refuses indices', () => {
-  const actionSpace = { type: 'discrete' as const, n: 3 };
-  expect(() => new TdMpc2Planner({ actionSpace })).toThrow(/must be a box/);
 });
