@@ -33,6 +33,7 @@ export {
   zeros,
 } from './nd.js';
 export { imagine } from './rollout/imagine.js';
+export { lambdaReturn } from './rollout/lambda-return.js';
 export { NetworkPolicy } from './rollout/network-policy.js';
 export type { Policy } from './rollout/policy.js';
 export { Trajectory } from './rollout/trajectory.js';

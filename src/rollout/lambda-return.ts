@@ -48,7 +48,7 @@ export interface LambdaReturnOptions extends StepEnds {
  * return that starts at a `last` step of a row that goes on with another episode (the arrival index of a
  * last observation) crosses the border and means nothing: mask it, as Dreamer does. To treat a truncation
  * as an end, flag it in `terminated`. In `departure`, each row is taken for one episode, since `value` has
- * no place for the final observation of one before the last; {@link gae} takes the values of rows of
+ * no place for the final observation of one before the last; `gae` takes the values of rows of
  * several by `nextValue`, and its `target` is this return.
  *
  * Which call gives whose numbers:
