@@ -256,7 +256,11 @@ export function describe(value: unknown): string {
   if (value === null) return 'null';
   if (Array.isArray(value)) return 'an array';
   if (isNd(value)) return `a [${value.shape}] view of ${value.data.constructor.name}`;
-  if (typeof value === 'object') return `a ${value.constructor?.name ?? 'object'}`;
+  if (typeof value === 'object') {
+    // Bundlers put an underscore before the names of some classes.
+    const name = (value.constructor?.name ?? 'object').replace(/^_/, '');
+    return `${/^[AEIO]/i.test(name) ? 'an' : 'a'} ${name}`;
+  }
   return typeof value;
 }
 

@@ -8,14 +8,15 @@ import { mkdir, writeFile } from 'node:fs/promises';
 import { join, relative } from 'node:path';
 import { SingleBar } from 'cli-progress';
 import * as ort from 'onnxruntime-node';
-import { EnsembleDynamics, type NdView, Network, NetworkPolicy, nd, packed, zeros } from 'umwelt';
-import { rowFunction, terminateUnless } from 'umwelt/dynamics';
+import { EnsembleDynamics, type NdView, Network, NetworkPolicy, nd, zeros } from 'umwelt';
+import { terminateUnless } from 'umwelt/dynamics';
 import {
   EnvironmentModel,
   ModelEnv,
   MpcAgent,
   MppiPlanner,
   modelObjective,
+  networkValue,
   type PolicyContext,
 } from 'umwelt/rollout';
 import { RowNoise, Stream } from 'umwelt/sampling';
@@ -62,9 +63,8 @@ export async function runMpc(
   await using mode = await NetworkPolicy.load(ort, new URL('hopper-policy', MODELS), {
     deterministic: true,
   });
-  await using network = await Network.load(ort, new URL('hopper-value', MODELS));
+  await using critics = await Network.load(ort, new URL('hopper-value', MODELS));
   using hopper = await Hopper.load();
-  const worth = rowFunction(network, { parts: ['obs'] });
   const ids = Uint32Array.from({ length: episodes }, (_, episode) => episode);
   const contextOf = (step: number): PolicyContext => ({
     step,
@@ -84,7 +84,7 @@ export async function runMpc(
     }),
     objective: modelObjective(aroundPolicy(model, mode), {
       gamma: 0.99,
-      value: async (obs) => packed(await worth({ obs })),
+      value: networkValue(critics),
       particles: model.elites.length,
       // Two members that disagree by 10 cost 10.
       spread: -2,

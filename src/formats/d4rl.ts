@@ -20,10 +20,10 @@ import {
   type TransitionChunk,
   toFlags,
   toFloat32,
-  turns,
 } from './dataset.js';
 import { packedBits, patterns, quoted } from './elements.js';
 import { type DatasetInfo, Hdf5Reader, type Hdf5Source, Hdf5Writer } from './hdf5-file.js';
+import { turns } from './turns.js';
 
 /** What {@link readD4rl} takes. */
 export interface ReadD4rlOptions extends DatasetOptions {

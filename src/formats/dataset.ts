@@ -124,16 +124,3 @@ export function toFlags(data: TypedArray): Uint8Array {
   for (let i = 0; i < data.length; i++) out[i] = Number(data[i]) === 0 ? 0 : 1;
   return out;
 }
-
-/** Milliseconds of uninterrupted reading, after which others get their turn. */
-const TURN = 16;
-
-/** Gives a function that lets other tasks run when it was long since it last did. */
-export function turns(): () => Promise<void> {
-  let last = performance.now();
-  return async () => {
-    if (performance.now() - last < TURN) return;
-    await new Promise((resolve) => setTimeout(resolve, 0));
-    last = performance.now();
-  };
-}

@@ -23,10 +23,10 @@ import {
   type TransitionChunk,
   toFlags,
   toFloat32,
-  turns,
 } from './dataset.js';
 import { kindOf, packedBits, quoted } from './elements.js';
 import { Hdf5Reader, type Hdf5Source, Hdf5Writer } from './hdf5-file.js';
+import { turns } from './turns.js';
 
 /** One episode of `T` steps, as stored. */
 export interface MinariEpisode {

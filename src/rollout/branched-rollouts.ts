@@ -132,6 +132,7 @@ export function branchedRollouts<State>(
   if (into !== undefined && typeof into?.addTrajectory !== 'function') {
     throw new TypeError(`${what}: into must be a ReplayBuffer, got ${describe(into)}`);
   }
+  if (seed === undefined) throw new TypeError(`${what}: seed must be given, got none`);
   const key = foldIn(seed, round ?? 0);
   const source = startRows(what, starts, field, sampler, model.obsSize);
   const start = drawStarts(what, source, rows, key, 0);

@@ -41,7 +41,7 @@ const WHAT = 'CemPlanner';
  * ```ts @import.meta.vitest
  * const { CemPlanner } = await import('umwelt/rollout');
  * const { nd } = await import('umwelt');
- * const actionSpace = { type: 'box', low: [-1], high: [1] };
+ * const actionSpace = { type: 'box', low: [-1], high: [1] } as const;
  * const planner = new CemPlanner({ horizon: 2, actionSpace });
  * // The nearer the two actions add up to 1, the better.
  * const objective = ({ data, shape }) =>

@@ -48,6 +48,7 @@ export function expectImagineOptions(options: StepOptions): void {
     const elsewhere = options.uncertainty !== undefined;
     expectPenalty('imagine', penalty, elsewhere, '; or give one as uncertainty');
   }
+  expectSignal('imagine', options.signal);
   if (halt !== undefined) expectHalt('imagine', halt);
   if (scores !== undefined) {
     if (typeof scores !== 'object' || scores === null) {
@@ -96,6 +97,20 @@ export function expectModel(what: string, model: unknown): void {
       `${what}: model must have obsSize and actionSize, got ${obsSize} and ${actionSize}`,
     );
   }
+}
+
+/**
+ * Checks a signal.
+ *
+ * @param what - the name used in messages
+ * @throws TypeError when it is none
+ */
+export function expectSignal(what: string, signal: unknown): void {
+  const { throwIfAborted } = (signal ?? {}) as Partial<AbortSignal>;
+  if (signal === undefined || typeof throwIfAborted === 'function') return;
+  throw new TypeError(
+    `${what}: signal must be an AbortSignal, got ${describe(signal)}, such as the signal of an AbortController`,
+  );
 }
 
 /**

@@ -82,6 +82,7 @@ export {
   unflattenArrays,
 } from './named-arrays.js';
 export { NetworkPolicy, type NetworkPolicyOptions } from './network-policy.js';
+export { type NetworkValueOptions, networkValue } from './network-value.js';
 export type {
   Actions,
   FeasibleActions,

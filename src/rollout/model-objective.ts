@@ -8,6 +8,7 @@ import { expectPerRow } from '../dynamics/per-row.js';
 import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
 import { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
+import { turns } from '../formats/turns.js';
 import { describe, expectMatrix, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
@@ -131,6 +132,7 @@ async function evaluate<State>(
     alive: new Uint8Array(rows).fill(1),
   };
   const steps = horizon * actionRepeat;
+  const turn = turns();
   const modelContext = (step: number): ModelContext => ({
     step: context.step + step,
     trajectory: futures.trajectory,
@@ -149,6 +151,8 @@ async function evaluate<State>(
     let factor = 1;
     let doubtFactor = uncertainty?.weight ?? 0;
     for (let step = 0; step < steps && futures.alive.includes(1); step++) {
+      const others = turn();
+      if (others !== undefined) await others;
       context.signal?.throwIfAborted();
       const action = actionsAt(model, settings, actions, Math.floor(step / actionRepeat), scratch);
       const about = modelContext(step);

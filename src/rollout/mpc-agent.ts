@@ -54,7 +54,7 @@ export interface MpcObservation {
  *   next: ({ obs, action, nextObs }) => nextObs.data.set(obs.data.map((x, b) => x + action.data[b])),
  *   reward: ({ nextObs }) => nextObs.data.map((x) => -x * x),
  * });
- * const actionSpace = { type: 'box', low: [-1], high: [1] };
+ * const actionSpace = { type: 'box', low: [-1], high: [1] } as const;
  * const agent = new MpcAgent({
  *   planner: new CemPlanner({ horizon: 3, actionSpace }),
  *   objective: modelObjective(model),

@@ -82,7 +82,7 @@ const WHAT = 'MppiPlanner';
  * ```ts @import.meta.vitest
  * const { MppiPlanner } = await import('umwelt/rollout');
  * const { nd } = await import('umwelt');
- * const actionSpace = { type: 'box', low: [-2], high: [2] };
+ * const actionSpace = { type: 'box', low: [-2], high: [2] } as const;
  * const planner = new MppiPlanner({ horizon: 1, actionSpace, lambda: 0.01 });
  * const objective = ({ data, shape: [B, N] }) => nd(data.map((a) => -((a - 1.5) ** 2)), [B, N]);
  * const plan = await planner.plan({ objective, start: nd([[0]]), seed: 0 });

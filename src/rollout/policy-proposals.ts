@@ -1,5 +1,6 @@
 import type { ModelContext, WorldModel } from '../dynamics/contract.js';
 import { Scratch } from '../dynamics/scratch.js';
+import { turns } from '../formats/turns.js';
 import { expectMatrix, isNd, type NdView, nd, packed, rowMajorView } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
@@ -111,7 +112,10 @@ async function followed<State>(
   let { state, obs } = await repeatStart(WHAT, model, start, count, about(0));
   try {
     let remembered: PolicyState;
+    const turn = turns();
     for (let t = 0; t < horizon; t++) {
+      const others = turn();
+      if (others !== undefined) await others;
       signal?.throwIfAborted();
       const now = about(t * actionRepeat);
       const answer = await act(rowMajorView(obs), {

@@ -2,6 +2,7 @@ import type { ModelContext, StepResult, WorldModel } from '../dynamics/contract.
 import { expectPerRow } from '../dynamics/per-row.js';
 import { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
+import { turns } from '../formats/turns.js';
 import {
   describe,
   expectMatrix,
@@ -182,12 +183,15 @@ export class Rollout<State = unknown> implements AsyncIterable<RolloutStep> {
     const memory = { model: new Scratch(), policy: new Scratch() };
     let rows: Rows<State> | undefined;
     let done = 0;
+    const turn = turns();
     // What remains when the reader breaks off: then nothing below comes to its end or throws.
     let ending: RolloutEnding = { status: 'stopped' };
     try {
       rows = await this.#begin(memory.model);
       if (value !== undefined) rows = await this.#valueStart(rows, value);
       while (done < horizon && rows.live.includes(1)) {
+        const others = turn();
+        if (others !== undefined) await others;
         const outcome = await this.#step(rows, done, memory);
         rows = outcome.rows;
         done++;

@@ -3,6 +3,7 @@
  * {@link SequenceMethod} says how sequences are drawn and what is learned from their values.
  */
 
+import { turns } from '../formats/turns.js';
 import { describe, expectExtent, isNd, type NdView, nd, packed, ShapeError } from '../nd.js';
 import type { ActionSpace } from '../runtime/manifest.js';
 import { expectOptions } from '../runtime/options.js';
@@ -11,7 +12,7 @@ import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
 import { actionWidth } from './action-space.js';
 import { Budget } from './budget.js';
-import { expectTrajectoryIds } from './imagine-checks.js';
+import { expectSignal, expectTrajectoryIds } from './imagine-checks.js';
 import type {
   Actions,
   Objective,
@@ -112,8 +113,11 @@ export async function searchSequences<Start>(
   let data: Float32Array | Int32Array = new store(0);
   let done = 0;
   let evaluated = 0;
+  const turn = turns();
   budget.begin();
   while (done < iterations && (done === 0 || budget.allowsLap())) {
+    const others = turn();
+    if (others !== undefined) await others;
     signal?.throwIfAborted();
     const count = proposed + method.count(done, proposed);
     if (data.length !== rows * count * width) data = new store(rows * count * width);
@@ -191,6 +195,7 @@ function expectRequest<Start>(
       throw new TypeError(`${what}.plan: ${name} must be a function, got ${describe(value)}`);
     }
   }
+  expectSignal(`${what}.plan`, request.signal);
   if (request.seed === undefined) {
     throw new TypeError(`${what}.plan: seed must be given, got none`);
   }

@@ -1,5 +1,5 @@
 import { type NdView, nd, sizeOf, type TypedArray } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import { expectArrays, expectView, trajectoryOf } from './trajectory-parts.js';
 
 /**
@@ -26,6 +26,7 @@ export interface D4rlTrajectory {
  * for. Rows without a step leave no trace.
  *
  * @returns packed copies, for `writeD4rl` of `umwelt/formats`
+ * @throws TypeError when `trajectory` is none
  *
  * @example
  * ```ts
@@ -33,6 +34,7 @@ export interface D4rlTrajectory {
  * ```
  */
 export function toD4rl(trajectory: Trajectory): D4rlTrajectory {
+  expectTrajectory('toD4rl', trajectory);
   const { obs, action, reward, nextObs, terminated, truncated } = trajectory.transitions();
   return { obs, action, reward, nextObs, terminated, truncated };
 }

@@ -1,5 +1,5 @@
 import { type NdView, nd, packed } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import {
   copyOf,
   expectArrays,
@@ -46,8 +46,10 @@ export interface DreamerTrajectory {
  * reset) and `dreamerv3/agent.py` (the previous actions are the stored ones, one step later).
  *
  * @returns copies
+ * @throws TypeError when `trajectory` is none
  */
 export function toDreamer(trajectory: Trajectory): Required<DreamerTrajectory> {
+  expectTrajectory('toDreamer', trajectory);
   const { obs, length } = trajectory;
   const [rows, horizon, actionSize] = trajectory.action.shape;
   const places = horizon + 1;

@@ -1,5 +1,5 @@
 import { type NdView, nd } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import {
   copyOf,
   expectArrays,
@@ -38,8 +38,10 @@ export interface GymnasiumTrajectory {
  * `action[b, t]`, taken on `obs[b, t]`.
  *
  * @returns copies
+ * @throws TypeError when `trajectory` is none
  */
 export function toGymnasium(trajectory: Trajectory): Required<GymnasiumTrajectory> {
+  expectTrajectory('toGymnasium', trajectory);
   const { obs, action, reward, terminated, truncated, mask } = trajectory;
   const [rows, horizon] = reward.shape;
   const shape = [rows, horizon, obs.shape[2]];

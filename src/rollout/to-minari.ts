@@ -7,7 +7,7 @@ import {
   ShapeError,
   type TypedArray,
 } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import { expectArrays, trajectoryOf } from './trajectory-parts.js';
 
 /** One episode of `T` steps as Minari stores it; `writeMinari` takes an array of them. */
@@ -45,6 +45,7 @@ export interface MinariSteps {
  * Source: Farama-Foundation/Minari, dataset standards.
  *
  * @returns copies, in the order of the rows, for `writeMinari` of `umwelt/formats`
+ * @throws TypeError when `trajectory` is none
  *
  * @example
  * ```ts
@@ -52,6 +53,7 @@ export interface MinariSteps {
  * ```
  */
 export function toMinari(trajectory: Trajectory): MinariTrajectory[] {
+  expectTrajectory('toMinari', trajectory);
   const [rows, horizon, actionSize] = trajectory.action.shape;
   const obsSize = trajectory.obs.shape[2];
   const obs = packed(trajectory.obs);

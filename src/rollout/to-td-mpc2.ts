@@ -1,5 +1,5 @@
 import { type NdView, nd, packed } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import {
   copyOf,
   expectArrays,
@@ -42,8 +42,10 @@ export interface TdMpc2Trajectory {
  * `tdmpc2/common/buffer.py` (`_prepare_batch`).
  *
  * @returns copies
+ * @throws TypeError when `trajectory` is none
  */
 export function toTdMpc2(trajectory: Trajectory): Required<TdMpc2Trajectory> {
+  expectTrajectory('toTdMpc2', trajectory);
   const { obs, length } = trajectory;
   const [rows, horizon, actionSize] = trajectory.action.shape;
   const places = horizon + 1;

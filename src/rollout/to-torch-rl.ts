@@ -1,5 +1,5 @@
 import { type NdView, nd } from '../nd.js';
-import type { Trajectory } from './trajectory.js';
+import { expectTrajectory, type Trajectory } from './trajectory.js';
 import {
   copyOf,
   expectArrays,
@@ -60,8 +60,10 @@ export interface TorchRlTrajectory {
  * Source: pytorch/rl, "TorchRL Episode Data Format"; `torchrl/collectors/utils.py` for the mask.
  *
  * @returns copies
+ * @throws TypeError when `trajectory` is none
  */
 export function toTorchRl(trajectory: Trajectory): Required<TorchRlTrajectory> {
+  expectTrajectory('toTorchRl', trajectory);
   const { obs, action, reward, terminated, truncated, last, mask } = trajectory;
   const [rows, horizon] = reward.shape;
   const shape = [rows, horizon, obs.shape[2]];

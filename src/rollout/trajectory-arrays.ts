@@ -10,7 +10,7 @@ import {
   type TypedArray,
 } from '../nd.js';
 import type { NamedArrays } from './named-arrays.js';
-import { TRAJECTORY_FIELDS, Trajectory } from './trajectory.js';
+import { expectTrajectory, TRAJECTORY_FIELDS, Trajectory } from './trajectory.js';
 
 const SCORE = 'score.';
 const EXTRA = 'extra.';
@@ -23,6 +23,7 @@ const EXTRA = 'extra.';
  * {@link trajectoryFromArrays} makes the trajectory again of what is read back.
  *
  * @returns the trajectory's own views, not copied
+ * @throws TypeError when `trajectory` is none
  *
  * @example
  * ```ts
@@ -31,6 +32,7 @@ const EXTRA = 'extra.';
  * ```
  */
 export function trajectoryArrays(trajectory: Trajectory): NamedArrays {
+  expectTrajectory('trajectoryArrays', trajectory);
   const arrays: NamedArrays = {};
   for (const name of TRAJECTORY_FIELDS) arrays[name] = trajectory[name];
   arrays.length = trajectory.length;

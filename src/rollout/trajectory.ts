@@ -1,4 +1,13 @@
-import { gatherRows, type NdView, nd, packed, sizeOf, type TypedArray, zeros } from '../nd.js';
+import {
+  describe,
+  gatherRows,
+  type NdView,
+  nd,
+  packed,
+  sizeOf,
+  type TypedArray,
+  zeros,
+} from '../nd.js';
 import { mapValues } from './settle.js';
 
 /**
@@ -230,4 +239,17 @@ function named<A, B, Family extends string>(
 ): Record<`${Family}.${string}`, B> {
   const entries = Object.entries(record).map(([name, value]) => [`${family}.${name}`, turn(value)]);
   return Object.fromEntries(entries);
+}
+
+/**
+ * Checks that a value is a trajectory.
+ *
+ * @throws TypeError when it is none, such as the promise of one
+ */
+export function expectTrajectory(what: string, value: unknown): void {
+  if (value instanceof Trajectory) return;
+  const remedy = value instanceof Promise ? 'await it' : 'collect() of a rollout gives one';
+  throw new TypeError(
+    `${what}: trajectory must be a Trajectory, got ${describe(value)}; ${remedy}`,
+  );
 }

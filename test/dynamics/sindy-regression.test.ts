@@ -252,7 +252,7 @@ describe('differentiate', () => {
     const wanted =
       "TypeError: differentiate: time must be the duration of a step or a list of the samples' times, got";
     expect(given()).toBe(`${wanted} undefined`);
-    expect(given({ window: 5 })).toBe(`${wanted} a Object`);
+    expect(given({ window: 5 })).toBe(`${wanted} an Object`);
     expect(given(nd([0, 1, 2]))).toBe(
       `${wanted} a [3] view of Float32Array; give the numbers alone, packed(time)`,
     );

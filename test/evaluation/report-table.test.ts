@@ -98,7 +98,7 @@ test('what is no plain data is refused', () => {
   expect(() => reportTable({ when: new Date(0) })).toThrow('when must be a number, a text');
   for (const [list, got] of [
     [[1, [2, 3]], 'an array at 1'],
-    [[{ a: 1 }], 'a Object at 0'],
+    [[{ a: 1 }], 'an Object at 0'],
     [[true], 'boolean at 0'],
     [BigInt64Array.of(1n), 'bigint at 0'],
   ] as const) {

@@ -125,7 +125,7 @@ describe('sampleReport', () => {
     );
     // @ts-expect-error neither states nor sequences
     expect(() => sampleReport(samples, { mask })).toThrow(
-      'actual must be sequences { obs } or a view [B, T+1, S], got a Object',
+      'actual must be sequences { obs } or a view [B, T+1, S], got an Object',
     );
   });
 

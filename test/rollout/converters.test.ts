@@ -15,6 +15,7 @@ import {
   toMinari,
   toTdMpc2,
   toTorchRl,
+  trajectoryArrays,
 } from 'umwelt/rollout';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { codedDream, codedPolicy, codedWorld, END, essence, strided } from './coded-world.js';
@@ -197,7 +198,15 @@ test('what holds no arrays is refused by name', () => {
     [() => fromTorchRl({} as never), 'fromTorchRl: ted.next must be an object of arrays'],
     [() => fromD4rl(null as never), 'fromD4rl: rows must be an object of arrays, got null'],
     [() => fromMinari([null as never]), 'fromMinari: episode 0 must be an object of arrays'],
-    [() => fromMinari({} as never), 'fromMinari: episodes must be an iterable, got a Object'],
+    [
+      () => toDreamer(Promise.resolve() as never),
+      'toDreamer: trajectory must be a Trajectory, got a Promise; await it',
+    ],
+    [
+      () => trajectoryArrays({} as never),
+      'trajectoryArrays: trajectory must be a Trajectory, got an Object; collect() of a rollout gives one',
+    ],
+    [() => fromMinari({} as never), 'fromMinari: episodes must be an iterable, got an Object'],
   ];
   for (const [call, message] of calls) {
     expect(call).toThrow(TypeError);

@@ -50,7 +50,7 @@ describe('scan refuses', () => {
     ['another width', [inputs(2, 3, 7, 1)], ShapeError, '= [B, L, 8], got [2, 3, 7]'],
     ['a view beyond its data', [{ ...x, offset: 5 }], ShapeError, 'a view within its 48 elements'],
     ['null for a state', [x, null], TypeError, `${notOurs}null; start with initialState(batch)`],
-    ['options for a state', [x, { reset: flags(2, 3) }], TypeError, `${notOurs}a Object`],
+    ['options for a state', [x, { reset: flags(2, 3) }], TypeError, `${notOurs}an Object`],
     [
       "another stack's state",
       () => [x, other.initialState(2)],
@@ -381,7 +381,7 @@ describe('what is easily mistaken', () => {
   const load = (source: unknown) => loadStack('mamba2', source as Any);
 
   test.each<[string, unknown, string]>([
-    ['an ArrayBuffer', new ArrayBuffer(64), 'got a ArrayBuffer'],
+    ['an ArrayBuffer', new ArrayBuffer(64), 'got an ArrayBuffer'],
     ['a promise of the bytes', Promise.resolve(new Uint8Array(64)), 'got a Promise without any'],
     ['a Map', new Map([['a', x]]), 'got a Map without any'],
     ['the contents of a file', { tensors: weights.tensors, metadata: {} }, 'pass their `tensors`'],
