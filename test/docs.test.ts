@@ -60,7 +60,7 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
     'offlinerlkitPairwise',
   ],
   rollouts: ['onProgress', 'actionRepeat'],
-  planning: ['actionRepeat', 'eliteRatio', 'keepFraction', 'minStd', 'maxStd'],
+  planning: ['actionRepeat', 'budgetMs', 'eliteRatio', 'keepFraction', 'minStd', 'maxStd'],
   evaluation: [],
 };
 
