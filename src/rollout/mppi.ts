@@ -8,6 +8,7 @@ import {
   expectLeftOut,
   expectSearchOptions,
   ownActionSpace,
+  repeated,
   type SequenceBox,
   sequenceBox,
   withinBox,
@@ -374,13 +375,6 @@ function weightsOf(
   }
   for (let n = 0; n < count; n++) weights[n] /= total;
   return weights;
-}
-
-/** The same place of a sequence `count` times, float32. */
-function repeated(place: Float64Array, count: number): Float32Array {
-  const out = new Float32Array(count * place.length);
-  for (let i = 0; i < count; i++) out.set(place, i * place.length);
-  return out;
 }
 
 const OPTIONS = [

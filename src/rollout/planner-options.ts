@@ -209,3 +209,10 @@ export function chosenSequences<T extends Float32Array | Int32Array>(
   }
   return actions;
 }
+
+/** The same numbers `times` times over, one after another, float32. */
+export function repeated(numbers: Float64Array, times: number): Float32Array {
+  const out = new Float32Array(times * numbers.length);
+  for (let i = 0; i < times; i++) out.set(numbers, i * numbers.length);
+  return out;
+}

@@ -9,6 +9,7 @@ import {
   expectCarried,
   expectSearchOptions,
   ownActionSpace,
+  repeated,
   type SequenceBox,
   sequenceBox,
   withinBox,
@@ -287,13 +288,6 @@ class Method implements SequenceMethod {
       this.#std[b * width + i] = Math.min(Math.max(std, minStd), maxStd);
     }
   }
-}
-
-/** One sequence for each of `rows` starts, float32. */
-function repeated(sequence: Float64Array, rows: number): Float32Array {
-  const out = new Float32Array(rows * sequence.length);
-  for (let b = 0; b < rows; b++) out.set(sequence, b * sequence.length);
-  return out;
 }
 
 const OPTIONS = [

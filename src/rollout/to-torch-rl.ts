@@ -1,14 +1,13 @@
-import { type NdView, nd } from '../nd.js';
+import { type NdView, nd, packed } from '../nd.js';
+import { toGymnasium } from './to-gymnasium.js';
 import { expectTrajectory, type Trajectory } from './trajectory.js';
 import {
-  copyOf,
   expectArrays,
   expectOptionalView,
   expectView,
   expectZerosAfter,
   joinObs,
   lengthsOf,
-  stepsOf,
   trajectoryOf,
 } from './trajectory-parts.js';
 
@@ -64,25 +63,24 @@ export interface TorchRlTrajectory {
  */
 export function toTorchRl(trajectory: Trajectory): Required<TorchRlTrajectory> {
   expectTrajectory('toTorchRl', trajectory);
-  const { obs, action, reward, terminated, truncated, last, mask } = trajectory;
-  const [rows, horizon] = reward.shape;
-  const shape = [rows, horizon, obs.shape[2]];
-  const column = [rows, horizon, 1];
-  const never = () => nd(new Uint8Array(rows * horizon), column);
+  const { obs, nextObs, action, mask, ...scalars } = toGymnasium(trajectory);
+  const column = [...mask.shape, 1];
+  const flags = ({ data }: NdView<Uint8Array>) => nd(data, column);
+  const never = () => nd(new Uint8Array(mask.data.length), column);
   return {
-    observation: nd(copyOf(stepsOf(obs, 0, horizon)), shape),
-    action: nd(copyOf(action), action.shape),
+    observation: obs,
+    action,
     done: never(),
     terminated: never(),
     truncated: never(),
     next: {
-      observation: nd(copyOf(stepsOf(obs, 1, horizon + 1)), shape),
-      reward: nd(copyOf(reward), column),
-      done: nd(copyOf(last), column),
-      terminated: nd(copyOf(terminated), column),
-      truncated: nd(copyOf(truncated), column),
+      observation: nextObs,
+      reward: nd(scalars.reward.data, column),
+      done: nd(packed(trajectory.last).slice(), column),
+      terminated: flags(scalars.terminated),
+      truncated: flags(scalars.truncated),
     },
-    mask: nd(copyOf(mask), mask.shape),
+    mask,
   };
 }
 
