@@ -43,3 +43,20 @@ export function expectActionSpace(what: string, space: unknown): asserts space i
     );
   }
 }
+
+/** A copy of actions `[..., A]` brought within the box; what is no number becomes the middle. */
+export function withinBox(
+  data: Float32Array,
+  space: Extract<ActionSpace, { type: 'box' }>,
+): Float32Array {
+  const { low, high } = space;
+  return data.map((value, i) => {
+    const d = i % low.length;
+    return Number.isNaN(value) ? middleOf(space, d) : Math.min(Math.max(value, low[d]), high[d]);
+  });
+}
+
+/** The middle of one bound's range. */
+export function middleOf(space: Extract<ActionSpace, { type: 'box' }>, d: number): number {
+  return (space.low[d] + space.high[d]) / 2;
+}

@@ -1,10 +1,10 @@
 import { nd } from '../nd.js';
-import type { ActionSpace } from './action-space.js';
+import { type ActionSpace, withinBox } from './action-space.js';
 import type { CemSettings } from './cem-options.js';
 import { EliteMoments, spreadAround } from './elite-moments.js';
 import { topSequences } from './elites.js';
 import type { PlanCarry } from './planner.js';
-import { chosenSequences, type SequenceBox, sequenceBox, withinBox } from './planner-options.js';
+import { chosenSequences, type SequenceBox, sequenceBox } from './planner-options.js';
 import type { Best, PlanNoise, SequenceMethod, Sequences } from './sequence-search.js';
 
 /** Part of the bounds' distance from which on a bound is near. */

@@ -1,10 +1,10 @@
 import { nd } from '../nd.js';
-import { type ActionSpace, actionWidth } from './action-space.js';
+import { type ActionSpace, actionWidth, middleOf } from './action-space.js';
 import { CemBox } from './cem-box.js';
 import { CemDiscrete } from './cem-discrete.js';
 import { type CemOptions, type CemSettings, expectCemOptions } from './cem-options.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
-import { expectCarried, middleOf } from './planner-options.js';
+import { expectCarried } from './planner-options.js';
 import { searchSequences } from './sequence-search.js';
 import { expectSteps, shiftSequences } from './shift-sequences.js';
 

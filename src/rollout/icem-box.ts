@@ -1,10 +1,11 @@
+import { withinBox } from './action-space.js';
 import { NoiseColour } from './coloured-noise.js';
 import { EliteMoments, spreadAround } from './elite-moments.js';
 import { topSequences } from './elites.js';
 import { type IcemCarry, icemCarry } from './icem-carry.js';
 import type { IcemSettings } from './icem-options.js';
 import type { PlanCarry } from './planner.js';
-import { chosenSequences, type SequenceBox, sequenceBox, withinBox } from './planner-options.js';
+import { chosenSequences, type SequenceBox, sequenceBox } from './planner-options.js';
 import type { Best, PlanNoise, SequenceMethod, Sequences } from './sequence-search.js';
 
 /** The improved cross-entropy method: normal distributions around a mean, coloured over time. */

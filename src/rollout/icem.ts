@@ -1,9 +1,9 @@
-import { type ActionSpace, actionWidth } from './action-space.js';
+import { type ActionSpace, actionWidth, middleOf } from './action-space.js';
 import { IcemBox } from './icem-box.js';
 import { expectIcemCarry, icemCarry } from './icem-carry.js';
 import { expectIcemOptions, type IcemOptions, type IcemSettings } from './icem-options.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
-import { middleOf } from './planner-options.js';
+
 import { searchSequences } from './sequence-search.js';
 import { expectSteps, shiftSequences } from './shift-sequences.js';
 

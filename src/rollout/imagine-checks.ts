@@ -1,7 +1,7 @@
 /** What can be said of a rollout's model and options before anything is asked. */
 
 import type { WorldModel } from '../dynamics/contract.js';
-import { describe, isNd, ShapeError } from '../nd.js';
+import { describe, isNd, type NdView, ShapeError } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import type { Halt, ImagineOptions } from './imagine-options.js';
@@ -41,9 +41,8 @@ export function expectImagineOptions(options: StepOptions): void {
     );
   }
   if (actionRepeat !== undefined) expectCount('imagine: actionRepeat', actionRepeat);
-  for (const name of ['uncertainty', 'terminate', 'value', 'onProgress'] as const) {
-    if (options[name] !== undefined) expectFunction(`imagine: ${name}`, options[name]);
-  }
+  const { uncertainty, terminate, value, onProgress } = options;
+  expectFunctions('imagine', { uncertainty, terminate, value, onProgress });
   if (penalty !== undefined) {
     const elsewhere = options.uncertainty !== undefined;
     expectPenalty('imagine', penalty, elsewhere, '; or give one as uncertainty');
@@ -130,11 +129,20 @@ export function expectTrajectoryIds(what: string, ids: unknown, rows: number): v
   }
 }
 
-/** What is seen of a start. */
-export function obsOf(start: unknown): unknown {
-  if (isNd(start)) return start;
-  const obs = (start as { obs?: unknown } | null | undefined)?.obs;
-  if (isNd(obs)) return obs;
+/** What is seen of a start: observations themselves, or those that a state shows as `obs`. */
+export function shownBy(start: unknown): NdView | undefined {
+  const view = isNd(start) ? start : (start as { obs?: unknown } | null | undefined)?.obs;
+  return isNd(view) ? (view as NdView) : undefined;
+}
+
+/**
+ * What is seen of a start of `imagine`.
+ *
+ * @throws TypeError when it shows nothing
+ */
+export function obsOf(start: unknown): NdView {
+  const view = shownBy(start);
+  if (view !== undefined) return view;
   throw new TypeError(
     `imagine: start must be a view [B, S], a carry, or a state with its observations as obs, got ${describe(start)}`,
   );
@@ -200,4 +208,15 @@ export function expectFunction(what: string, value: unknown): void {
 
 function isCount(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= 0;
+}
+
+/**
+ * Checks options that are functions, where they are given.
+ *
+ * @throws TypeError naming the first that is none
+ */
+export function expectFunctions(what: string, functions: Readonly<Record<string, unknown>>): void {
+  for (const [name, value] of Object.entries(functions)) {
+    if (value !== undefined) expectFunction(`${what}: ${name}`, value);
+  }
 }

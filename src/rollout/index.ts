@@ -127,6 +127,7 @@ export { fromTorchRl, type TorchRlNext, type TorchRlTrajectory, toTorchRl } from
 export { Trajectory, type Transitions } from './trajectory.js';
 export { trajectoryArrays, trajectoryFromArrays } from './trajectory-arrays.js';
 export type { ValueContext, ValueFunction } from './value.js';
+export type { WeighedUncertainty } from './weighed-uncertainty.js';
 export {
   type EpisodeProgress,
   type KeptEpisodes,

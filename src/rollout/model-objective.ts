@@ -5,18 +5,20 @@ import type {
   WorldModel,
 } from '../dynamics/contract.js';
 import { expectPerRow } from '../dynamics/per-row.js';
-import { needs, scoreTransitions, type UncertaintyScore } from '../dynamics/score.js';
+import { needs, scoreTransitions } from '../dynamics/score.js';
 import { Scratch } from '../dynamics/scratch.js';
 import { isFiniteRow } from '../dynamics/termination-rules.js';
 import { turns } from '../formats/turns.js';
-import { describe, expectMatrix, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
+import { expectMatrix, type NdView, nd, packed, rowMajorView, zeros } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
+import { expectFunctions } from './imagine-checks.js';
 import type { Actions, Objective, ObjectiveContext } from './planner.js';
 import { copyIds, repeatStart } from './repeat-start.js';
 import { type ValueFunction, valuesOf } from './value.js';
+import { expectDiscounted, type WeighedUncertainty } from './weighed-uncertainty.js';
 
 /** How a model values action sequences. */
 export interface ModelObjectiveOptions {
@@ -37,14 +39,7 @@ export interface ModelObjectiveOptions {
    */
   noise?: 'independent' | 'common';
   /** Adds `weight * gamma^t * score` at every step. */
-  uncertainty?: {
-    /** Scores each step. */
-    score: UncertaintyScore;
-    /** Reward units per unit of score: negative to avoid what is uncertain, positive to seek it. */
-    weight: number;
-    /** Discount factor of the scores. Default: that of the rewards. */
-    gamma?: number;
-  };
+  uncertainty?: WeighedUncertainty;
   /** Ends episodes, besides the model's own ends. */
   terminate?: TerminationFunction;
   /** Steps of the model that each action is held for. Default 1. */
@@ -344,12 +339,8 @@ function expectSettings(options: ModelObjectiveOptions): Settings {
   expectOptions('modelObjective', options, OPTIONS);
   const { gamma = 1, particles = 1, actionRepeat = 1, noise = 'independent' } = options;
   const { uncertainty, value, terminate, spread = 0 } = options;
-  for (const [name, fn] of Object.entries({ value, terminate })) {
-    if (fn !== undefined && typeof fn !== 'function') {
-      throw new TypeError(`modelObjective: ${name} must be a function, got ${describe(fn)}`);
-    }
-  }
-  expectFactor('gamma', gamma);
+  expectFunctions('modelObjective', { value, terminate });
+  expectDiscounted('modelObjective', gamma, uncertainty);
   expectCount('modelObjective: particles', particles);
   expectCount('modelObjective: actionRepeat', actionRepeat);
   if (!Number.isFinite(spread)) {
@@ -363,25 +354,5 @@ function expectSettings(options: ModelObjectiveOptions): Settings {
   if (noise !== 'independent' && noise !== 'common') {
     throw new RangeError(`modelObjective: noise must be independent or common, got ${noise}`);
   }
-  if (uncertainty !== undefined) {
-    expectOptions('modelObjective: uncertainty', uncertainty, ['score', 'weight', 'gamma']);
-    if (typeof uncertainty.score !== 'function') {
-      throw new TypeError(
-        `modelObjective: uncertainty.score must be a function, got ${describe(uncertainty.score)}, such as maxAleatoric()`,
-      );
-    }
-    if (!Number.isFinite(uncertainty.weight)) {
-      throw new RangeError(
-        `modelObjective: uncertainty.weight must be a finite number, got ${uncertainty.weight}`,
-      );
-    }
-    expectFactor('uncertainty.gamma', uncertainty.gamma ?? gamma);
-  }
   return { ...options, gamma, particles, spread, actionRepeat, noise };
-}
-
-function expectFactor(name: string, gamma: number): void {
-  if (!(gamma >= 0 && gamma <= 1)) {
-    throw new RangeError(`modelObjective: ${name} must lie in 0..1, got ${gamma}`);
-  }
 }

@@ -122,7 +122,7 @@ export class MpcAgent<Start = NdView> {
     }
     expectMatrix('MpcAgent: obs', obs, this.#rows ?? null, this.#model?.obsSize ?? null);
     const rows = obs.shape[0];
-    const { first, reward, signal } = observation;
+    const { first, reward } = observation;
     if (first !== undefined) expectPerRow('MpcAgent: first', first, Uint8Array, rows);
     if (reward !== undefined) expectPerRow('MpcAgent: reward', reward, Float32Array, rows);
     const trajectory = this.#ids ?? Uint32Array.from({ length: rows }, (_, b) => b);
@@ -133,12 +133,7 @@ export class MpcAgent<Start = NdView> {
     }
     this.#acting = true;
     try {
-      return await this.#decide(
-        nd(packed(obs).slice(), obs.shape),
-        trajectory,
-        observation,
-        signal,
-      );
+      return await this.#decide(nd(packed(obs).slice(), obs.shape), trajectory, observation);
     } finally {
       this.#acting = false;
     }
@@ -161,8 +156,8 @@ export class MpcAgent<Start = NdView> {
     obs: NdView,
     trajectory: Uint32Array,
     observation: MpcObservation,
-    signal: AbortSignal | undefined,
   ): Promise<MpcDecision> {
+    const { first, signal } = observation;
     const model = this.#model;
     const state = model && (await this.#follow(model, obs, trajectory, observation));
     try {
@@ -179,7 +174,7 @@ export class MpcAgent<Start = NdView> {
         step: this.#step,
         seed: this.#key,
         memory: this.#memory,
-        ...(observation.first && { first: observation.first }),
+        ...(first && { first }),
         ...(signal && { signal }),
       });
       if (model !== undefined) {

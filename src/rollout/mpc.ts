@@ -16,6 +16,7 @@ import {
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
 import type { Seed } from '../sampling/key.js';
+import { expectFunction, expectFunctions } from './imagine-checks.js';
 import type {
   Actions,
   FeasibleActions,
@@ -104,11 +105,8 @@ export function expectMpcOptions<Start>(what: string, options: MpcOptions<Start>
       `${what}: planner must have functions plan and shift, got ${describe(planner)}`,
     );
   }
-  for (const [name, value] of Object.entries({ objective, proposals, feasible })) {
-    if (typeof value !== 'function' && (name === 'objective' || value !== undefined)) {
-      throw new TypeError(`${what}: ${name} must be a function, got ${describe(value)}`);
-    }
-  }
+  expectFunction(`${what}: objective`, objective);
+  expectFunctions(what, { proposals, feasible });
   if (!(budgetMs >= 0)) {
     throw new RangeError(`${what}: budgetMs must not be negative, got ${budgetMs}`);
   }
@@ -134,8 +132,8 @@ export async function decide<Start>(
   const value = new Float32Array(rows).fill(Number.NaN);
   let iterations = 0;
   for (const [age, some] of groups) {
-    const warm = age !== FRESH && next !== undefined;
-    const carry = warm && next ? planner.shift(gatherCarry(next.carry, some), age) : undefined;
+    const carry =
+      age !== FRESH && next ? planner.shift(gatherCarry(next.carry, some), age) : undefined;
     const left = budgetMs === undefined ? undefined : budgetMs - (performance.now() - began);
     const plan = await planFor(options, situation, some, carry, left);
     iterations = iterations === 0 ? plan.iterations : Math.min(iterations, plan.iterations);

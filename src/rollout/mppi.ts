@@ -1,6 +1,6 @@
 import { describe, isTypedArray, type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
-import { type ActionSpace, actionWidth } from './action-space.js';
+import { type ActionSpace, actionWidth, withinBox } from './action-space.js';
 import { NoiseColour } from './coloured-noise.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
 import {
@@ -11,7 +11,6 @@ import {
   repeated,
   type SequenceBox,
   sequenceBox,
-  withinBox,
 } from './planner-options.js';
 import {
   type PlanNoise,

@@ -10,7 +10,7 @@ import {
   type TypedArray,
 } from '../nd.js';
 import { expectCount } from '../runtime/row-chunks.js';
-import { type ActionSpace, actionWidth, expectActionSpace } from './action-space.js';
+import { type ActionSpace, actionWidth, expectActionSpace, middleOf } from './action-space.js';
 import type { Best } from './sequence-search.js';
 
 /** Which sequence a plan returns: the mean of what was good, or the best that was valued. */
@@ -143,23 +143,6 @@ export function sequenceBox(
     high: of((d) => space.high[d]),
     middle: of((d) => middleOf(space, d)),
   };
-}
-
-/** A copy of carried numbers `[..., A]` brought within the box; what is no number becomes the middle. */
-export function withinBox(
-  data: Float32Array,
-  space: Extract<ActionSpace, { type: 'box' }>,
-): Float32Array {
-  const { low, high } = space;
-  return data.map((value, i) => {
-    const d = i % low.length;
-    return Number.isNaN(value) ? middleOf(space, d) : Math.min(Math.max(value, low[d]), high[d]);
-  });
-}
-
-/** The middle of one bound's range. */
-export function middleOf(space: Extract<ActionSpace, { type: 'box' }>, d: number): number {
-  return (space.low[d] + space.high[d]) / 2;
 }
 
 /**

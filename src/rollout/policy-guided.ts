@@ -1,5 +1,4 @@
 import type { TerminationFunction, WorldModel } from '../dynamics/contract.js';
-import type { UncertaintyScore } from '../dynamics/score.js';
 import { describe, expectMatrix, gatherRows, isNd, type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
@@ -9,7 +8,7 @@ import { Stream } from '../sampling/stream.js';
 import { Budget } from './budget.js';
 import { Carry } from './carry.js';
 import { imagine } from './imagine.js';
-import { expectTrajectoryIds } from './imagine-checks.js';
+import { expectFunctions, expectTrajectoryIds, shownBy } from './imagine-checks.js';
 import {
   type AnyPolicy,
   gatherPolicyState,
@@ -19,8 +18,9 @@ import {
   type PolicyState,
   policyOf,
 } from './policy.js';
-import { copyIds, repeatStart, rowsOfStart } from './repeat-start.js';
+import { copyIds, repeatStart } from './repeat-start.js';
 import { type ValueFunction, valuesOf } from './value.js';
+import { expectDiscounted, type WeighedUncertainty } from './weighed-uncertainty.js';
 
 /** How a policy's own proposals are weighed against each other. */
 export interface PolicyGuidedOptions {
@@ -31,14 +31,7 @@ export interface PolicyGuidedOptions {
   /** Discount factor of the rewards, in [0, 1]. Default 0.97. */
   gamma?: number;
   /** Adds `weight * sum_t gamma^t u_t`. Default: uncertainty is not looked at. */
-  uncertainty?: {
-    /** Scores each step. */
-    score: UncertaintyScore;
-    /** Reward units per unit of score: negative in rollouts of a model, positive to explore. */
-    weight: number;
-    /** Discount factor of the scores, in [0, 1]. Default: that of the rewards. */
-    gamma?: number;
-  };
+  uncertainty?: WeighedUncertainty;
   /** What the last state is worth; counts `gamma^H`, and nothing where the episode ended. Default 0. */
   value?: ValueFunction;
   /** Ends episodes, besides the model's own ends. */
@@ -131,25 +124,8 @@ export class PolicyGuidedPlanner<State = unknown> {
     const { candidates = 5, horizon = 5, gamma = 0.97, uncertainty, value, terminate } = options;
     expectCount('PolicyGuidedPlanner: candidates', candidates);
     expectCount('PolicyGuidedPlanner: horizon', horizon);
-    expectFactor('gamma', gamma);
-    if (uncertainty !== undefined) {
-      const what = 'PolicyGuidedPlanner: uncertainty';
-      expectOptions(what, uncertainty, ['score', 'weight', 'gamma']);
-      if (!Number.isFinite(uncertainty.weight)) {
-        throw new RangeError(`${what}.weight must be a finite number, got ${uncertainty.weight}`);
-      }
-      expectFactor('uncertainty.gamma', uncertainty.gamma ?? gamma);
-      if (typeof uncertainty.score !== 'function') {
-        throw new TypeError(
-          `${what}.score must be a function, got ${describe(uncertainty.score)}, such as maxAleatoric()`,
-        );
-      }
-    }
-    for (const [name, fn] of Object.entries({ value, terminate })) {
-      if (fn !== undefined && typeof fn !== 'function') {
-        throw new TypeError(`PolicyGuidedPlanner: ${name} must be a function, got ${describe(fn)}`);
-      }
-    }
+    expectDiscounted('PolicyGuidedPlanner', gamma, uncertainty);
+    expectFunctions('PolicyGuidedPlanner', { value, terminate });
     this.#model = model;
     this.#policy = policyOf('PolicyGuidedPlanner', policy);
     this.#options = options;
@@ -166,7 +142,7 @@ export class PolicyGuidedPlanner<State = unknown> {
     expectOptions('PolicyGuidedPlanner.plan', request, REQUEST);
     const budget = new Budget('PolicyGuidedPlanner.plan', request.budgetMs);
     const { start, step = 0, policyState, signal } = request;
-    const starts = rowsOfStart(start);
+    const starts = shownBy(start)?.shape[0];
     if (starts === undefined) {
       throw new TypeError(
         `PolicyGuidedPlanner.plan: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
@@ -318,12 +294,6 @@ const GUIDED = 0x67756964;
 
 const OPTIONS = ['candidates', 'horizon', 'gamma', 'uncertainty', 'value', 'terminate'];
 const REQUEST = ['start', 'seed', 'trajectory', 'step', 'policyState', 'budgetMs', 'signal'];
-
-function expectFactor(name: string, gamma: number): void {
-  if (!(gamma >= 0 && gamma <= 1)) {
-    throw new RangeError(`PolicyGuidedPlanner: ${name} must lie in 0..1, got ${gamma}`);
-  }
-}
 
 /** What becomes of the candidates: row `b * K + k` is candidate `k` of start `b`. */
 interface Futures {

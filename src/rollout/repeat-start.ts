@@ -2,12 +2,7 @@
 
 import type { ModelContext, WorldModel } from '../dynamics/contract.js';
 import { describe, expectMatrix, gatherRows, isNd, type NdView } from '../nd.js';
-
-/** Number of rows of a start that shows them: observations, or a state with `obs`. */
-export function rowsOfStart(start: unknown): number | undefined {
-  const view = isNd(start) ? start : (start as { obs?: unknown } | null | undefined)?.obs;
-  return isNd(view) ? view.shape[0] : undefined;
-}
+import { shownBy } from './imagine-checks.js';
 
 /**
  * The state of every start `copies` times, row `b * copies + k` being start `b`, and what is seen of it.
@@ -25,21 +20,20 @@ export async function repeatStart<State>(
   copies: number,
   context: ModelContext,
 ): Promise<{ state: State; obs: NdView }> {
-  const starts = context.trajectory.length / copies;
-  const rows = Int32Array.from(context.trajectory, (_, row) => Math.floor(row / copies));
-  if (isNd(start)) {
-    const one = expectMatrix(`${what}: start`, start, starts, model.obsSize);
-    const obs = gatherRows(one, rows);
-    return { state: await model.initial(obs, context), obs };
-  }
-  const seen: unknown = (start as { obs?: unknown } | null | undefined)?.obs;
-  if (!isNd(seen)) {
+  const seen = shownBy(start);
+  if (seen === undefined) {
     throw new TypeError(
       `${what}: start must be a view [B, S] or a state with its observations as obs, got ${describe(start)}`,
     );
   }
-  const one = expectMatrix(`${what}: start.obs`, seen, starts, model.obsSize);
-  return { state: await model.gather(start as State, rows), obs: gatherRows(one, rows) };
+  const starts = context.trajectory.length / copies;
+  const rows = Int32Array.from(context.trajectory, (_, row) => Math.floor(row / copies));
+  const name = isNd(start) ? 'start' : 'start.obs';
+  const obs = gatherRows(expectMatrix(`${what}: ${name}`, seen, starts, model.obsSize), rows);
+  const state = isNd(start)
+    ? await model.initial(obs, context)
+    : await model.gather(start as State, rows);
+  return { state, obs };
 }
 
 /**

@@ -10,9 +10,15 @@ import { expectOptions } from '../runtime/options.js';
 import { foldIn, type Key, key } from '../sampling/key.js';
 import { RowNoise } from '../sampling/row-noise.js';
 import { Stream } from '../sampling/stream.js';
-import { actionWidth } from './action-space.js';
+import { actionWidth, withinBox } from './action-space.js';
 import { Budget } from './budget.js';
-import { expectSignal, expectTrajectoryIds } from './imagine-checks.js';
+import {
+  expectFunction,
+  expectFunctions,
+  expectSignal,
+  expectTrajectoryIds,
+  shownBy,
+} from './imagine-checks.js';
 import type {
   Actions,
   Objective,
@@ -21,7 +27,6 @@ import type {
   PlanCarry,
   PlanRequest,
 } from './planner.js';
-import { rowsOfStart } from './repeat-start.js';
 
 /** The sequences of one iteration. */
 export interface Sequences {
@@ -190,11 +195,8 @@ function expectRequest<Start>(
 ): { rows: number; trajectory: Uint32Array; step: number } {
   expectOptions(`${what}.plan`, request, REQUEST);
   const { objective, proposals, feasible, step = 0 } = request;
-  for (const [name, value] of Object.entries({ objective, proposals, feasible })) {
-    if (typeof value !== 'function' && (name === 'objective' || value !== undefined)) {
-      throw new TypeError(`${what}.plan: ${name} must be a function, got ${describe(value)}`);
-    }
-  }
+  expectFunction(`${what}.plan: objective`, objective);
+  expectFunctions(`${what}.plan`, { proposals, feasible });
   expectSignal(`${what}.plan`, request.signal);
   if (request.seed === undefined) {
     throw new TypeError(`${what}.plan: seed must be given, got none`);
@@ -203,7 +205,7 @@ function expectRequest<Start>(
   if (step >>> 0 !== step) {
     throw new RangeError(`${what}.plan: step must be an integer in 0..2^32-1, got ${step}`);
   }
-  const shown = rowsOfStart(request.start);
+  const shown = shownBy(request.start)?.shape[0];
   const rows = request.rows ?? shown;
   if (rows === undefined || !Number.isInteger(rows) || rows < 0) {
     throw new TypeError(
@@ -239,20 +241,11 @@ async function proposalsOf<Start>(
     throw new ShapeError(`${what}: proposals must be ${wanted}, got [${view.shape}]`);
   }
   expectExtent(`${what}: proposals`, view);
-  const numbers = packed(view as NdView).slice();
+  const numbers = packed(view as NdView);
   // A mean must not be drawn out of bounds by what was proposed.
-  if (actionSpace.type === 'box') clampToBox(numbers, actionSpace.low, actionSpace.high);
-  else expectActions(`${what}: proposals`, numbers, actionSpace);
-  return numbers;
-}
-
-/** Brings actions within the bounds; what is no number becomes the middle. */
-function clampToBox(data: Float32Array, low: ArrayLike<number>, high: ArrayLike<number>): void {
-  for (let i = 0; i < data.length; i++) {
-    const d = i % low.length;
-    if (Number.isNaN(data[i])) data[i] = (low[d] + high[d]) / 2;
-    else data[i] = Math.min(Math.max(data[i], low[d]), high[d]);
-  }
+  if (actionSpace.type === 'box') return withinBox(numbers, actionSpace);
+  expectActions(`${what}: proposals`, numbers, actionSpace);
+  return numbers.slice();
 }
 
 /** Puts each start's proposals in front of its sequences, anew in each iteration: others write there too. */

@@ -1,7 +1,7 @@
 import { type NdView, nd } from '../nd.js';
 import { expectOptions } from '../runtime/options.js';
 import { expectCount } from '../runtime/row-chunks.js';
-import { type ActionSpace, actionWidth } from './action-space.js';
+import { type ActionSpace, actionWidth, withinBox } from './action-space.js';
 import { topSequences } from './elites.js';
 import type { Plan, PlanCarry, Planner, PlanRequest } from './planner.js';
 import {
@@ -12,7 +12,6 @@ import {
   repeated,
   type SequenceBox,
   sequenceBox,
-  withinBox,
 } from './planner-options.js';
 import {
   type PlanNoise,

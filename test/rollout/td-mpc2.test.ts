@@ -11,35 +11,7 @@ import {
 import { describe, expect, test } from 'vitest';
 import { lineWorld } from '../support/line-world.js';
 import { doubleIntegrator } from './lqr.js';
-
-/** Minus the squared distance of every action from a goal, summed. */
-const near =
-  (goal: readonly number[], factor = 1): Objective =>
-  ({ data, shape: [rows, count, horizon, width] }) => {
-    const out = zeros([rows, count]);
-    for (let i = 0, at = 0; i < rows * count; i++) {
-      let sum = 0;
-      for (let t = 0; t < horizon; t++) {
-        for (let d = 0; d < width; d++) sum += (data[at++] - goal[d]) ** 2;
-      }
-      out.data[i] = -factor * sum;
-    }
-    return out;
-  };
-
-function watched(objective: Objective): { objective: Objective; seen: number[][] } {
-  const seen: number[][] = [];
-  return {
-    seen,
-    objective: (actions, context) => {
-      seen.push([...actions.data]);
-      return objective(actions, context);
-    },
-  };
-}
-
-const nothing: Objective = ({ shape: [rows, count] }) =>
-  nd(new Float32Array(rows * count).fill(Number.NaN), [rows, count]);
+import { near, nothing, watched } from './objectives.js';
 
 const start = nd([[0]]);
 const unit = { type: 'box' as const, low: [-1], high: [1] };
